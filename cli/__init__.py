@@ -1,0 +1,57 @@
+"""The command line: one file per command. A command parses, calls one library function, prints.
+
+Heavy imports stand inside the commands, so that `xtgeo --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from xtgeo.cli import doctor, info, models, segment, simulate
+from xtgeo.errors import XtgeoError
+
+app = typer.Typer(
+    name="xtgeo",
+    help="Every vessel in a whole satellite scene, on the map, with one command.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("segment")(segment.segment)
+app.command("info")(info.info)
+app.add_typer(models.app, name="models")
+app.add_typer(simulate.app, name="simulate")
+app.command("doctor")(doctor.doctor)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from xtgeo import __version__
+
+        print(f"xtgeo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point: an error of ours is one line and exit code 1, Ctrl-C is 130; anything else is our bug, in full."""
+    try:
+        app()
+    except XtgeoError as e:
+        print(f"error: {' '.join(str(e).split())}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted: run again to resume", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,43 @@
+"""xtgeo models: the models that come with xtgeo."""
+
+from __future__ import annotations
+
+import json as json_
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="List the bundled models, or show the card of one.", rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+def models(
+    context: typer.Context, json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False
+) -> None:
+    """List the bundled models and what they expect."""
+    if context.invoked_subcommand:
+        return
+    from xtgeo.model import bundled, load_spec
+
+    specs = [load_spec(name) for name in bundled()]
+    if json:
+        print(json_.dumps([asdict(spec) for spec in specs]))
+        return
+    for spec in specs:
+        some = " (one is enough)" if len(spec.optional) == len(spec.bands) > 1 else ""
+        print(f"{spec.name}  finds {', '.join(spec.classes)}")
+        print(f"  bands  {' '.join(spec.bands)}{some} in {spec.units}, {spec.gsd:g} m per pixel")
+        print(f"  size   {spec.backbone}, context {spec.context}; card: xtgeo models show {spec.name}")
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="Name of a bundled model.")]) -> None:
+    """Print a model's card: data, licence, figures, limits."""
+    from xtgeo.model.weights import BUNDLED, bundled
+
+    from xtgeo.errors import ModelError
+
+    if name not in bundled():
+        raise ModelError(f"no bundled model {name!r}: there are {', '.join(bundled())}")
+    print((BUNDLED / f"{name}.md").read_text().rstrip())

@@ -1,0 +1,198 @@
+import pickle
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+from pyproj import Geod, Transformer
+
+from xtgeo.errors import SceneError
+from xtgeo.grid import (
+    GcpGrid,
+    grid_crs,
+    is_georeferenced,
+    lonlat_to_pixel,
+    pixel_size_m,
+    pixel_to_crs,
+    pixel_to_lonlat,
+    same_grid,
+)
+
+WGS84 = Geod(ellps="WGS84")
+SHAPE = (531, 700)
+
+
+def swath(lon, lat, azimuth=-12.0, shape=SHAPE, rows=8, columns=11, spacing=100.0):
+    """Control points of an invented swath: rows along a great circle, columns across it."""
+    points = []
+    for row in np.linspace(0, shape[0], rows):
+        along = WGS84.fwd(lon, lat, azimuth, row * spacing)
+        for column in np.linspace(0, shape[1], columns):
+            x, y, _ = WGS84.fwd(along[0], along[1], along[2] + 90, (column - shape[1] / 2) * spacing)
+            points.append(SimpleNamespace(row=row, col=column, x=x, y=y, z=7.0))
+    return points
+
+
+def gcps(path):
+    with rasterio.open(path) as file:
+        return file.gcps[0], file.shape, file.gcps[1].to_wkt()
+
+
+def miss(grid):
+    """Metres between each control point and where the grid puts it."""
+    row, column, lon, lat, _ = grid.points
+    return WGS84.inv(lon, lat, *pixel_to_lonlat(grid, row, column))[2]
+
+
+affines = st.builds(
+    lambda angle, scale, flip: Affine(
+        scale * np.cos(angle), -flip * scale * np.sin(angle), 5e5, scale * np.sin(angle), flip * scale * np.cos(angle), 5.2e6
+    ),
+    st.floats(-4, 4),
+    st.floats(0.5, 100),
+    st.sampled_from([-1, 1]),
+)
+
+
+@given(affines, st.floats(-500, 1500), st.floats(-500, 1500))
+@settings(max_examples=60, deadline=None)
+def test_pixels_come_back_from_lonlat_also_rotated_and_south_up(affine, row, column):
+    grid = GeoBox(SHAPE, affine, "EPSG:32631")
+    back = lonlat_to_pixel(grid, *pixel_to_lonlat(grid, row, column))
+    np.testing.assert_allclose(back, (row, column), atol=1e-4)
+
+
+@given(st.floats(-180, 180), st.floats(-89.9, 89.9), st.floats(-180, 180))
+@settings(max_examples=30, deadline=None)
+def test_control_points_are_met_anywhere_on_earth_and_the_way_back_is_exact(lon, lat, azimuth):
+    grid = GcpGrid.from_gcps(swath(lon, lat, azimuth), SHAPE, "EPSG:4326")
+    assert grid.is_regular
+    assert miss(grid).max() < 1e-4
+    row, column = np.random.default_rng(0).uniform(-50, 750, (2, 200))
+    back = lonlat_to_pixel(grid, *pixel_to_lonlat(grid, row, column))
+    np.testing.assert_allclose(back, (row, column), atol=1e-4)
+
+
+def test_a_swath_over_the_antimeridian_and_a_pole_has_no_jump():
+    for lon, lat in ((179.9, 10.0), (30.0, 89.8)):
+        grid = GcpGrid.from_gcps(swath(lon, lat), SHAPE, "EPSG:4326")
+        row = np.linspace(0, 531, 532)
+        place = pixel_to_lonlat(grid, row, np.full(532, 350.0))
+        steps = WGS84.inv(place[0][:-1], place[1][:-1], place[0][1:], place[1][1:])[2]
+        np.testing.assert_allclose(steps, 100.0, rtol=1e-3)
+
+
+def test_the_surface_between_control_points_is_the_swath_itself():
+    grid = GcpGrid.from_gcps(swath(5.0, 60.0), SHAPE, "EPSG:4326")
+    dense = GcpGrid.from_gcps(swath(5.0, 60.0, rows=15, columns=21), SHAPE, "EPSG:4326")
+    assert WGS84.inv(*pixel_to_lonlat(grid, *dense.points[:2]), *dense.points[2:4])[2].max() < 0.05
+    np.testing.assert_allclose(pixel_size_m(grid), 100.0, rtol=1e-3)
+
+
+def test_scattered_control_points_get_a_thin_plate_that_meets_them():
+    keep = np.random.default_rng(1).random(88) < 0.7
+    points = [p for p, k in zip(swath(179.9, 60.0), keep, strict=True) if k]
+    grid = GcpGrid.from_gcps(points, SHAPE, "EPSG:4326")
+    assert not grid.is_regular
+    assert miss(grid).max() < 0.01
+    assert np.median(grid.leave_one_out()) < 5.0
+    row, column = np.random.default_rng(0).uniform(0, 531, (2, 50))
+    back = lonlat_to_pixel(grid, *pixel_to_lonlat(grid, row, column))
+    np.testing.assert_allclose(back, (row, column), atol=1e-4)
+
+
+def test_control_points_in_another_crs_and_in_another_order_give_the_same_grid():
+    points = swath(5.0, 60.0)
+    to_utm = Transformer.from_crs("EPSG:4326", "EPSG:32631", always_xy=True)
+    moved = []
+    for p in reversed(points):
+        x, y = to_utm.transform(p.x, p.y)
+        moved.append(SimpleNamespace(row=p.row, col=p.col, x=x, y=y, z=p.z))
+    a, b = (GcpGrid.from_gcps(p, SHAPE, crs) for p, crs in ((points, "EPSG:4326"), (moved, "EPSG:32631")))
+    assert same_grid(a, b, tolerance_px=1e-5)
+
+
+def test_too_few_control_points_or_all_on_one_line_are_refused():
+    line = [SimpleNamespace(row=float(i), col=2.0 * i, x=i, y=i, z=0) for i in range(9)]
+    for points in (swath(5, 60)[:3], line):
+        with pytest.raises(SceneError, match="at least 4 that span"):
+            GcpGrid.from_gcps(points, SHAPE, "EPSG:4326")
+
+
+def test_grids_survive_a_trip_to_another_process():
+    for grid in (
+        GeoBox(SHAPE, Affine(10, 0, 5e5, 0, -10, 6e6), "EPSG:32631"),
+        GcpGrid.from_gcps(swath(5.0, 60.0), SHAPE, "EPSG:4326"),
+    ):
+        pixel_to_lonlat(grid, 1.0, 2.0)
+        there = pickle.loads(pickle.dumps(grid))
+        assert pixel_to_lonlat(there, 3.0, 4.0) == pixel_to_lonlat(grid, 3.0, 4.0)
+        assert same_grid(there, grid)
+
+
+def test_ground_metres_are_true_in_web_mercator_and_degrees():
+    mercator = GeoBox((10, 10), Affine(10, 0, 1_000_000, 0, -10, 8_399_737.9), "EPSG:3857")
+    np.testing.assert_allclose(pixel_size_m(mercator), 5.0, rtol=0.01)
+    degrees = GeoBox((10, 10), Affine(1e-3, 0, 5, 0, -1e-3, 60), "EPSG:4326")
+    np.testing.assert_allclose(pixel_size_m(degrees), (111.4, 55.8), rtol=0.01)
+    assert np.isnan(pixel_size_m(GeoBox((10, 10), Affine.identity(), None))).all()
+
+
+def test_a_grid_counting_longitudes_to_360_is_found_from_both_sides_of_the_antimeridian():
+    grid = GeoBox((10, 40), Affine(1, 0, 160, 0, -1, 5), "EPSG:4326")
+    lon, lat = pixel_to_lonlat(grid, [2.5, 2.5], [10.5, 30.5])
+    np.testing.assert_allclose(lon, [170.5, -169.5])
+    np.testing.assert_allclose(lonlat_to_pixel(grid, lon, lat)[1], [10.5, 30.5])
+
+
+def test_what_is_not_on_earth_is_nan():
+    grid = GeoBox((10, 10), Affine(10, 0, 0, 0, -10, 95), "EPSG:4326")
+    assert np.isnan(pixel_to_lonlat(grid, 0.0, 0.0)).all()
+    swath_grid = GcpGrid.from_gcps(swath(5.0, 60.0), SHAPE, "EPSG:4326")
+    assert np.isnan(lonlat_to_pixel(swath_grid, -175.0, -60.0)).all()
+    assert np.isnan(lonlat_to_pixel(swath_grid, np.nan, 60.0)).all()
+
+
+def test_without_a_crs_there_are_coordinates_but_no_place():
+    grid = GeoBox(SHAPE, Affine(2, 0, 7, 0, -2, 9), None)
+    assert not is_georeferenced(grid) and grid_crs(grid) is None
+    assert tuple(map(float, pixel_to_crs(grid, 1.0, 1.0))) == (9.0, 7.0)
+    with pytest.raises(SceneError, match="no place on the earth"):
+        pixel_to_lonlat(grid, 0, 0)
+
+
+def test_pixel_to_crs_agrees_with_proj():
+    grid = GeoBox(SHAPE, Affine(10, 0, 5e5, 0, -10, 6e6), "EPSG:32631")
+    x, y = pixel_to_crs(grid, np.full((2, 3), 100.0), np.full((2, 3), 50.0), "EPSG:3857")
+    expected = Transformer.from_crs(32631, 3857, always_xy=True).transform(500_500, 5_999_000)
+    assert x.shape == (2, 3)
+    np.testing.assert_allclose((x[0, 0], y[0, 0]), expected)
+    geolocated = GcpGrid.from_gcps(swath(5.0, 60.0), SHAPE, "EPSG:4326")
+    assert str(grid_crs(geolocated)) == "EPSG:4326"
+    lon, lat = pixel_to_lonlat(geolocated, 3.0, 4.0)
+    assert pixel_to_crs(geolocated, 3.0, 4.0) == (lon, lat)
+    expected = Transformer.from_crs(4326, 32631, always_xy=True).transform(lon, lat)
+    np.testing.assert_allclose(pixel_to_crs(geolocated, 3.0, 4.0, "EPSG:32631"), expected)
+
+
+@pytest.mark.parametrize("name", ["s1_grd_gcps", "asar_wsm_gcps"])
+def test_real_radar_control_points_are_met_to_centimetres(shared, name):
+    grid = GcpGrid.from_gcps(*gcps(shared / "data/geo" / f"{name}.tif"))
+    assert grid.is_regular
+    assert miss(grid).max() < 0.05
+    left_out = grid.leave_one_out()
+    assert left_out.shape == grid.lon.shape and np.isfinite(left_out).all()
+    # Decimated to pixels of 200 m and 1.5 km: the points on land jump with the height of the ground under each.
+    assert np.median(left_out) < 0.25 * pixel_size_m(grid)[0]
+
+
+def test_real_utm_scene_across_the_antimeridian_has_longitudes_of_both_signs(shared):
+    with rasterio.open(shared / "data/geo/dateline.tif") as file:
+        grid = GeoBox(file.shape, file.transform, file.crs.to_wkt())
+    lon, lat = pixel_to_lonlat(grid, [0.0, 0.0], [0.0, 2325.0])
+    assert lon[0] > 0 > lon[1]
+    np.testing.assert_allclose(lonlat_to_pixel(grid, lon, lat)[1], [0, 2325], atol=1e-3)

@@ -1,0 +1,47 @@
+"""xtgeo: every object of a whole satellite scene, on the map.
+
+    scene = xtgeo.open_scene("scene.tif")
+    result = xtgeo.segment(scene, xtgeo.load_model("vessels-sar"), out="vessels.gpkg")
+
+Importing this module loads neither torch nor rasterio; the names below load what they need when they are used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xtgeo.detections import Detections
+    from xtgeo.errors import JournalError, ModelError, OutputError, PlanError, SceneError, XtgeoError
+    from xtgeo.infer import plan, predict
+    from xtgeo.model import XT, Model, Spec, load_model, save_model
+    from xtgeo.read import open_scene
+    from xtgeo.scene import Block, Scene
+    from xtgeo.job import segment
+    from xtgeo.window import Nest, Tile, Window
+    from xtgeo.write import RasterSink, VectorSink
+
+_HOMES = {
+    "xtgeo.detections": ["Detections"],
+    "xtgeo.errors": ["JournalError", "ModelError", "OutputError", "PlanError", "SceneError", "XtgeoError"],
+    "xtgeo.infer": ["plan", "predict"],
+    "xtgeo.model": ["Model", "Spec", "XT", "load_model", "save_model"],
+    "xtgeo.read": ["open_scene"],
+    "xtgeo.scene": ["Block", "Scene"],
+    "xtgeo.job": ["segment"],
+    "xtgeo.window": ["Nest", "Tile", "Window"],
+    "xtgeo.write": ["RasterSink", "VectorSink"],
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'xtgeo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

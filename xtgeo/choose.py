@@ -1,0 +1,68 @@
+"""Which model fits a scene, and why another does not."""
+
+from __future__ import annotations
+
+import math
+
+from xtgeo.errors import ModelError, SceneError
+from xtgeo.grid import pixel_size_m
+from xtgeo.model import Spec, bundled, load_spec
+from xtgeo.scene import CONVERSIONS, Scene
+
+LARGEST_RATIO = 1.6
+"""Between a scene's ground sample distance and the model's; beyond it ships are of another size than the ones learnt."""
+
+
+def present(scene: Scene, spec: Spec) -> tuple[str, ...]:
+    """The model's bands that the scene has, in the model's order. Names are compared without regard to case."""
+    have = {band.lower(): band for band in scene.bands}
+    return tuple(have[band.lower()] for band in spec.bands if band.lower() in have)
+
+
+def misfits(scene: Scene, spec: Spec, *, check_gsd: bool = True) -> list[str]:
+    """Why the model cannot be used on the scene; empty where it can."""
+    reasons = []
+    found = {band.lower() for band in present(scene, spec)}
+    missing = [band for band in spec.bands if band.lower() not in found]
+    if not found or not set(missing) <= set(spec.optional):
+        needed = missing if found else spec.bands
+        reasons.append(f"it needs the bands {', '.join(needed)}; the scene has {', '.join(scene.bands)}")
+    if scene.units != spec.units and (scene.stored_units, spec.units) not in CONVERSIONS:
+        reasons.append(f"it needs {spec.units}, the scene holds {scene.units}")
+    gsd = max(pixel_size_m(scene.grid))
+    if check_gsd and not math.isnan(gsd) and not 1 / LARGEST_RATIO <= gsd / spec.gsd <= LARGEST_RATIO:
+        reasons.append(f"it was trained at {spec.gsd:g} m per pixel, the scene has {gsd:.3g} m")
+    return reasons
+
+
+def fitting_models(scene: Scene) -> list[str]:
+    """Names of the bundled models that can be used on the scene."""
+    return [name for name in bundled() if not misfits(scene, load_spec(name))]
+
+
+def choose_model(scene: Scene) -> str:
+    """The one bundled model that fits the scene; refused, with the reasons, where there is none or more than one."""
+    names = fitting_models(scene)
+    if len(names) == 1:
+        return names[0]
+    if names:
+        raise ModelError(f"several models fit {scene.id}: choose one with --model {' | '.join(names)}")
+    reasons = "; ".join(f"{name}: {', and '.join(misfits(scene, load_spec(name)))}" for name in bundled())
+    raise ModelError(
+        f"no bundled model fits {scene.id}: {reasons}. Name bands and units (--bands vv=1,vh=2 --units db) or give "
+        "a model of your own with --model"
+    )
+
+
+def adapt(scene: Scene, spec: Spec) -> Scene:
+    """The scene as the model reads it: its bands in its order, its units. Refused where it does not fit.
+
+    A ground sample distance other than the model's is accepted here: who names a model may know better.
+    """
+    reasons = misfits(scene, spec, check_gsd=False)
+    if not reasons:
+        return scene.select(*present(scene, spec)).convert(spec.units)
+    if scene.units != spec.units and len(reasons) == 1 and "bands" not in reasons[0]:
+        scene.convert(spec.units)  # says what the values look like
+    raise SceneError(f"model {spec.name} does not fit {scene.id}: {', and '.join(reasons)}; name bands and units "
+                     "with --bands vv=1,vh=2 --units db")

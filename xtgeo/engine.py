@@ -1,0 +1,169 @@
+"""Engine: how a model is run on this machine, chosen by a short measurement instead of by rule.
+
+bf16 is twice as fast as fp32 on one CPU and slower on the next; one thread per tile beats two threads per operation
+here and not there; glibc's allocator costs a third of some networks' time. So: try, on a piece of the real scene.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from xtgeo.allocator import keep_freed_memory
+from xtgeo.errors import ModelError
+from xtgeo.model import Model, fold_batchnorm
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+WORTH = 0.9
+"""A choice other than the plain one must take at most this share of its time: what is not clearly faster is noise."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How tiles are computed. Only `dtype` and `channels_last` change results, by rounding."""
+
+    device: str = "cpu"
+    dtype: str = "fp32"
+    channels_last: bool = True
+    workers: int = 1
+    """Tiles computed at the same time."""
+    threads: int = 1
+    """Threads within a tile."""
+    keep_memory: bool = True
+    """Whether the allocator keeps what it frees."""
+
+
+def pick_device(name: str) -> str:
+    """"auto", "cpu" or "cuda" -> the device that is used; refused where there is no such device."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise ModelError(f"unknown device {name!r}; choose auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ModelError("no CUDA device is available to torch; use --device cpu or see `xtgeo doctor`")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def prepare(model: Model, engine: Engine) -> Model:
+    """A copy of the model for inference: batch normalisation folded, weights in the engine's format, on its device."""
+    ready = copy.deepcopy(model).eval()
+    with torch.inference_mode():
+        ready = fold_batchnorm(ready)
+        ready.net.to(engine.device, DTYPES[engine.dtype])
+        if engine.channels_last:
+            ready.net.to(memory_format=torch.channels_last)
+        ready.channels_last = engine.channels_last
+        return ready.to(engine.device)
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_engine(
+    model: Model, data: Tensor, valid: Tensor, *, device: str = "auto", dtype: str = "auto", parallel: bool = True
+) -> Engine:
+    """The fastest engine for a piece of a scene, data (1, c, y, x) and valid (1, y, x), about one region.
+
+    Tried in turn, each kept if clearly faster: the allocator, bf16, one worker per core (unless not `parallel`).
+    The allocator is left as chosen.
+    """
+    if dtype not in ("auto", *DTYPES):
+        raise ModelError(f"unknown dtype {dtype!r}; choose auto, {' or '.join(DTYPES)}")
+    device = pick_device(device)
+    if device == "cuda":
+        fast = torch.cuda.is_bf16_supported() if dtype == "auto" else dtype == "bf16"
+        return Engine("cuda", "bf16" if fast else "fp32", True, 1, cores(), False)
+    n = cores()
+    best = Engine("cpu", "fp32" if dtype == "auto" else dtype, True, 1, n, False)
+    keep_freed_memory(False)
+    took = _seconds(model, best, data, valid)
+    for change in _changes(dtype, n, parallel):
+        other = Engine(**{**best.__dict__, **change})
+        if other.keep_memory and not keep_freed_memory():
+            continue
+        seconds = _seconds(model, other, data, valid)
+        if seconds < WORTH * took:
+            best, took = other, seconds
+        else:
+            keep_freed_memory(best.keep_memory)
+    return best
+
+
+def _changes(dtype: str, n: int, parallel: bool) -> list[dict]:
+    changes: list[dict] = [{"keep_memory": True}]
+    if dtype == "auto":
+        changes.append({"dtype": "bf16"})
+    if parallel and n > 1:
+        changes.append({"workers": n, "threads": 1})
+    return changes
+
+
+def _seconds(model: Model, engine: Engine, data: Tensor, valid: Tensor, rounds: int = 2) -> float:
+    """Seconds per piece, the best of some rounds after one that does not count."""
+    ready = prepare(model, engine)
+    best = float("inf")
+    with ThreadPoolExecutor(engine.workers, initializer=torch.set_num_threads, initargs=(engine.threads,)) as pool:
+        for i in range(rounds + 1):
+            start = time.perf_counter()
+            list(pool.map(lambda _: run(ready, data, valid), range(engine.workers)))
+            if i:
+                best = min(best, (time.perf_counter() - start) / engine.workers)
+    return best
+
+
+def run(model: Model, data: Tensor, valid: Tensor) -> Tensor:
+    """One forward pass of a prepared model: probabilities (b, k, h, w) float32 on the CPU."""
+    with torch.inference_mode():
+        device = model.mean.device
+        return model(data.to(device), valid.to(device)).cpu()
+
+
+class _Peak(TorchDispatchMode):
+    """Counts the bytes of tensors that are alive at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.most = 0
+        self.seen: weakref.WeakSet = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for t in tree_leaves(out):
+            if isinstance(t, Tensor) and (storage := t.untyped_storage()) not in self.seen:
+                self.seen.add(storage)
+                self.now += storage.nbytes()
+                self.most = max(self.most, self.now)
+                weakref.finalize(storage, self._free, storage.nbytes())
+        return out
+
+    def _free(self, size: int) -> None:
+        self.now -= size
+
+
+def forward_bytes(model: Model, engine: Engine, shape: tuple[int, int]) -> int:
+    """Bytes that one forward pass over (h, w) pixels, margin included, holds at its peak; nothing is computed.
+
+    The network runs on torch's meta device, where tensors have sizes and no content. A network that cannot is an
+    error that says so: without the figure a limit on memory is no promise.
+    """
+    spec = model.spec
+    shadow = prepare(model, Engine("cpu", engine.dtype, engine.channels_last)).to("meta")
+    data = torch.empty((1, len(spec.bands), *shape), device="meta")
+    valid = torch.empty((1, *shape), dtype=torch.bool, device="meta")
+    try:
+        with torch.inference_mode(), _Peak() as peak:
+            shadow(data, valid)
+    except (RuntimeError, NotImplementedError) as e:
+        raise ModelError(
+            f"the memory of {spec.name} cannot be planned, it does not run on torch's meta device: {str(e).splitlines()[0]}"
+        ) from e
+    return peak.most

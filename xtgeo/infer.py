@@ -1,0 +1,182 @@
+"""predict(): a scene through a model, tile by tile, in memory that does not grow with the scene.
+
+    reader threads -> forward threads -> Blocks, in the order of the tiles
+
+Every queue is bounded. Tiles without a valid pixel are skipped before they are read where the file can tell.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Container, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import psutil
+import torch
+
+from xtgeo.choose import adapt
+from xtgeo.engine import Engine, choose_engine, forward_bytes, prepare, run
+from xtgeo.errors import PlanError
+from xtgeo.model import Model
+from xtgeo.scene import Block, Scene
+from xtgeo.window import Nest, Tile
+
+AHEAD = 2
+"""Tiles read ahead of the ones being computed."""
+READERS = 2
+"""Reading threads; decoding releases Python's lock."""
+SOURCE_BYTES = 200 << 20
+"""What a source may hold in decoded blocks and GDAL's own cache."""
+OVERHEAD = 1.25
+"""Workspace of convolutions and what the allocator cannot reuse, over the bytes of live tensors."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a scene will be computed; print it, compare it, hand it to `predict`."""
+
+    nest: Nest
+    engine: Engine
+    bytes: int
+    """Expected peak over what the process holds already."""
+
+    @property
+    def computed_per_pixel(self) -> float:
+        """Pixels that the network sees for each pixel of the scene."""
+        m, r = self.nest.margin, self.nest.region
+        sides = [-(-side // r) * 2 * m + side for side in self.nest.shape]
+        return sides[0] * sides[1] / (self.nest.shape[0] * self.nest.shape[1])
+
+
+def plan(
+    scene: Scene,
+    model: Model,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    max_memory: int | None = None,
+    engine: Engine | None = None,
+    span: int | None = None,
+) -> Plan:
+    """The largest tiles and the fastest engine that fit `max_memory`.
+
+    `max_memory` is the limit for the whole process in bytes (None: what it holds plus 70 % of what is free). Where the
+    model's own tile does not fit, tiles of fewer regions are taken, down to one; context then reaches less far. Give
+    `engine` and `span` to repeat an earlier run instead of measuring.
+    """
+    spec, held = model.spec, psutil.Process().memory_info().rss
+    limit = held + int(0.7 * psutil.virtual_memory().available) if max_memory is None else max_memory
+    scene = adapt(scene, spec)
+    if engine is None:
+        engine = choose_engine(model, *_piece(scene, model), device=device, dtype=dtype)
+    longest = -(-max(scene.shape) // spec.region)
+    spans = [span] if span else sorted({min(s, longest) for s in range(1, spec.span + 1)}, reverse=True)
+    for workers in range(engine.workers, 0, -1):
+        for s in spans if workers == 1 else spans[:1]:
+            nest = Nest(scene.shape, spec.region, s, spec.margin)
+            one = replace(engine, workers=workers, threads=engine.threads * engine.workers // workers)
+            expected = _bytes(scene, model, one, nest)
+            if held + expected <= limit:
+                return Plan(nest, one, expected)
+    raise PlanError(
+        f"{spec.name} needs about {(held + expected) / 1e9:.1f} GB for tiles of {nest.side} pixels, {limit / 1e9:.1f} GB are "
+        "allowed: raise --max-memory, or use a smaller model"
+    )
+
+
+def predict(
+    scene: Scene,
+    model: Model,
+    *,
+    plan: Plan | None = None,
+    tiles: Container[int] | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    max_memory: int | None = None,
+) -> Iterator[Block]:
+    """Class probabilities, tile by tile: Blocks of (classes, y, x) float32 in 0..1 on the tiles' cores.
+
+    The cores partition the scene and come in row-major order. Where nothing was measured the probability is 0 and
+    `valid` False. `tiles` restricts the work to some positions in the nest. Results do not depend on the number of
+    workers or on the regions per batch.
+    """
+    plan = plan or globals()["plan"](scene, model, device=device, dtype=dtype, max_memory=max_memory)
+    scene, engine = adapt(scene, model.spec), plan.engine
+    wanted = (tile for tile in plan.nest if tiles is None or tile.index in tiles)
+    ready, stop = prepare(model, engine), threading.Event()
+    with (
+        ThreadPoolExecutor(READERS, "xtgeo-read") as readers,
+        ThreadPoolExecutor(engine.workers, "xtgeo-forward", torch.set_num_threads, (engine.threads,)) as workers,
+    ):
+        pending: deque[Future[Block]] = deque()
+        try:
+            for tile in wanted:
+                block = readers.submit(_read, scene, tile, stop)
+                pending.append(workers.submit(_answer, ready, block, tile, scene.bands))
+                while len(pending) > engine.workers + AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            stop.set()
+            for future in pending:
+                future.cancel()
+
+
+def _read(scene: Scene, tile: Tile, stop: threading.Event) -> Block | None:
+    """The tile's pixels; None where there is none to see."""
+    if stop.is_set() or not scene.maybe_valid(tile.core):
+        return None
+    block = scene.read(tile.full)
+    m = tile.core.y - tile.full.y
+    return block if block.valid[m : m + tile.core.h, m : m + tile.core.w].any() else None
+
+
+def _answer(model: Model, future: Future[Block | None], tile: Tile, bands: tuple[str, ...]) -> Block:
+    block, core = future.result(), tile.core
+    if block is None:
+        empty = np.zeros((len(model.spec.classes), *core.shape), np.float32)
+        return Block(core, empty, np.zeros(core.shape, bool))
+    m = core.y - tile.full.y
+    valid = block.valid[m : m + core.h, m : m + core.w]
+    scores = run(model, *_tensors(model, block, bands))[0].numpy()
+    scores = scores[-len(model.spec.classes) :]  # softmax: channel 0 is the background
+    scores *= valid
+    return Block(core, scores, valid)
+
+
+def _tensors(model: Model, block: Block, bands: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(1, c, y, x) and (1, y, x); a band that the scene lacks is its mean everywhere, which the network sees as 0."""
+    valid = torch.from_numpy(block.valid)[None]
+    have = [band.lower() for band in bands]
+    wanted = [band.lower() for band in model.spec.bands]
+    if have == wanted:
+        return torch.from_numpy(block.data)[None], valid
+    data = torch.empty((1, len(wanted), *block.valid.shape))
+    for i, band in enumerate(wanted):
+        data[0, i] = torch.from_numpy(block.data[have.index(band)]) if band in have else model.spec.mean[i]
+    return data, valid
+
+
+def _piece(scene: Scene, model: Model) -> tuple[torch.Tensor, torch.Tensor]:
+    """About one region of the scene with its margin, as the network will see it."""
+    spec = model.spec
+    side = min(spec.region, max(scene.shape))
+    core = Nest(scene.shape, side, 1, spec.margin)
+    tile = core[(core.grid[0] // 2) * core.grid[1] + core.grid[1] // 2]
+    return _tensors(model, scene.read(tile.full), scene.bands)
+
+
+def _bytes(scene: Scene, model: Model, engine: Engine, nest: Nest) -> int:
+    """Expected peak: forward passes, tiles read ahead, answers waiting, decoding, and the source's cache."""
+    side = [min(nest.side, s) + 2 * nest.margin for s in nest.shape]
+    pixels = side[0] * side[1]
+    forward = engine.workers * forward_bytes(model, engine, (side[0], side[1])) if engine.device == "cpu" else 0
+    tiles = engine.workers + AHEAD + 1
+    read = tiles * pixels * (4 * len(scene.bands) + 1)
+    answers = 2 * tiles * pixels * (4 * len(model.spec.classes) + 1)
+    source = min(SOURCE_BYTES, 2 * scene.shape[0] * scene.shape[1] * 4 * len(scene.bands))
+    return int(OVERHEAD * (forward + read + answers)) + source

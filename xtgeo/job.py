@@ -1,0 +1,288 @@
+"""segment(): the whole job, from a scene to files that other tools open.
+
+    predict -> decode -> journal            tile by tile, may be killed at any moment
+    journal -> merge -> describe -> sinks   once, in the order of the tiles
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import shapely
+
+from xtgeo.choose import adapt
+from xtgeo.decode import NODATA, SCORE_SCALE, Fragments, fragments, label, quantise
+from xtgeo.detections import Detections, describe
+from xtgeo.engine import Engine
+from xtgeo.errors import SceneError
+from xtgeo.infer import Plan, plan, predict
+from xtgeo.journal import Journal
+from xtgeo.merge import merge
+from xtgeo.model import Model
+from xtgeo.read.area import read_area
+from xtgeo.scene import Block, Scene
+from xtgeo.window import Nest
+from xtgeo.write import RasterSink, check_target, write_quicklook, write_vectors
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did; plain values."""
+
+    scene: str
+    model: str
+    model_version: str
+    objects: int
+    megapixels: float
+    """Of the scene."""
+    seconds: float
+    """Of this run; after a resume only of the rest."""
+    mpx_per_s: float
+    """Computed in this run, over the seconds."""
+    tiles: int
+    tiles_resumed: int
+    """Tiles that an earlier, interrupted run had finished."""
+    engine: dict
+    tile_px: int
+    computed_per_pixel: float
+    threshold: float
+    outputs: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        objects = f"{self.objects} object{'s' * (self.objects != 1)}"
+        rest = f", {self.tiles_resumed} of {self.tiles} tiles from an earlier run" if self.tiles_resumed else ""
+        return (
+            f"{self.scene}: {objects} by {self.model} in {self.seconds:.1f} s "
+            f"({self.mpx_per_s:.1f} Mpx/s{rest}): {', '.join(self.outputs.values()) or 'nothing written'}"
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """The objects of a scene and how they were found."""
+
+    detections: Detections
+    summary: Summary
+
+
+def segment(
+    scene: Scene,
+    model: Model,
+    *,
+    out: os.PathLike | str | None = None,
+    mask: os.PathLike | str | None = None,
+    scores: os.PathLike | str | None = None,
+    quicklook: os.PathLike | str | None = None,
+    threshold: float | None = None,
+    min_area: float = 0.0,
+    aoi: os.PathLike | str | None = None,
+    crs: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    max_memory: int | None = None,
+    overwrite: bool = False,
+    allow_ungeoreferenced: bool = False,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> Result:
+    """Every object of the scene, whole and once, and the files that were asked for.
+
+    `out` takes outlines (.gpkg, .geojson, .fgb, .parquet, .csv), `mask` class labels and `scores` probabilities as
+    COGs on the scene's grid, `quicklook` a PNG. `threshold` is the probability that counts (None: the model's),
+    `min_area` in square metres, `crs` that of the outlines (None: the scene's, EPSG:4326 for GCPs), `max_memory` in
+    bytes for the whole process. `progress(tiles done, tiles in all, pixels done now)` is called after each tile.
+
+    While it runs, finished tiles are kept in `.<output>.journal` beside the first output; after an interruption the
+    same call continues there and gives the same bytes. Outputs appear under their names only when complete.
+
+    Raises the children of XtgeoError: the scene does not fit the model, an output exists, memory does not suffice.
+    """
+    start = time.monotonic()
+    scene, spec = adapt(scene, model.spec), model.spec
+    threshold = spec.threshold if threshold is None else threshold
+    if not scene.is_georeferenced and not allow_ungeoreferenced:
+        raise SceneError(
+            f"{scene.id} has no CRS and no ground control points, so results have no place on the earth; "
+            "use --allow-ungeoreferenced for outlines in pixels"
+        )
+    targets = {
+        name: Path(path)
+        for name, path in (("out", out), ("mask", mask), ("scores", scores), ("quicklook", quicklook))
+        if path is not None
+    }
+    for name, path in targets.items():
+        check_target(path, kind=name, overwrite=overwrite)
+    area = None if aoi is None else read_area(aoi, scene)
+    identity = {
+        "scene": scene.fingerprint(),
+        "model": f"{spec.name} {spec.version} {fingerprint(model)}",
+        "threshold": threshold,
+        "min_area": min_area,
+        "aoi": None if area is None else hashlib.sha256(shapely.to_wkb(area)).hexdigest()[:16],
+        "crs": crs,
+        "outputs": {name: path.name for name, path in targets.items()},
+        "device": device,
+        "dtype": dtype,
+    }
+    first = next((path for name, path in targets.items() if name != "quicklook"), None)
+    beside = None if first is None else first.with_name(f".{first.name}.journal")
+    with open_journal(beside, identity, replace=overwrite) as journal:
+        how = _plan(scene, model, journal, device=device, dtype=dtype, max_memory=max_memory)
+        todo = _tiles(how.nest, area)
+        resumed = journal.done() & todo
+        pixels = 0
+        report = progress or (lambda done, total, pixels: None)
+        report(len(resumed), len(todo), 0)
+        for n, block in enumerate(predict(scene, model, plan=how, tiles=todo - resumed), len(resumed) + 1):
+            tile = how.nest.at(block.window)
+            journal.put(tile, **_decode(block, model, threshold, area, wanted=targets))
+            pixels += block.valid.size
+            report(n, len(todo), pixels)
+        detections = _objects(scene, model, journal, area=area, min_area=min_area)
+        run = {
+            "xtgeo": version("xtgeo-sat"),
+            "model": spec.name,
+            "model_version": spec.version,
+            "scene": scene.id,
+            "source": str(scene.href),
+            "bands": ", ".join(scene.bands),
+            "units": scene.units,
+            "threshold": threshold,
+            "min_area_m2": min_area,
+            "dtype": how.engine.dtype,
+            "tile_px": how.nest.side,
+        }
+        _write(scene, model, journal, detections, how.nest, targets, crs=crs, run=run, overwrite=overwrite)
+    seconds = time.monotonic() - start
+    h, w = scene.shape
+    summary = Summary(
+        scene=scene.id,
+        model=spec.name,
+        model_version=spec.version,
+        objects=len(detections),
+        megapixels=round(h * w / 1e6, 3),
+        seconds=round(seconds, 3),
+        mpx_per_s=round(pixels / 1e6 / seconds, 3),
+        tiles=len(todo),
+        tiles_resumed=len(resumed),
+        engine=asdict(how.engine),
+        tile_px=how.nest.side,
+        computed_per_pixel=round(how.computed_per_pixel, 4),
+        threshold=threshold,
+        outputs={name: str(path) for name, path in targets.items()},
+    )
+    return Result(detections, summary)
+
+
+@contextmanager
+def open_journal(path: Path | None, identity: dict, *, replace: bool):
+    """A journal that is deleted when the work is complete and kept when it is not."""
+    journal = Journal(path, identity, replace=replace)
+    try:
+        yield journal
+    except BaseException:
+        journal.close()
+        raise
+    journal.delete()
+
+
+def fingerprint(model: Model) -> str:
+    """Sixteen hexadecimal digits that change with any weight."""
+    digest = hashlib.sha256(model.spec.to_json().encode())
+    for name, value in sorted(model.net.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(-1).float().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _plan(scene: Scene, model: Model, journal: Journal, **options) -> Plan:
+    """A new plan, or, to continue, one with the number format and tiles of the interrupted run."""
+    kept = journal.plan
+    if kept is None:
+        how = plan(scene, model, **options)
+        journal.set_plan({"engine": asdict(how.engine), "span": how.nest.span})
+        return how
+    return plan(
+        scene, model, engine=Engine(**kept["engine"]), span=kept["span"], max_memory=options["max_memory"]
+    )
+
+
+def _tiles(nest: Nest, area: shapely.Geometry | None) -> set[int]:
+    if area is None:
+        return set(range(len(nest)))
+    boxes = [shapely.box(t.core.x, t.core.y, t.core.x + t.core.w, t.core.y + t.core.h) for t in nest]
+    return set(np.flatnonzero(shapely.intersects(area, boxes)).tolist())
+
+
+def _decode(block: Block, model: Model, threshold: float, area, *, wanted: dict) -> dict[str, bytes]:
+    """What is kept of a tile: fragments of objects, and the pixels of the rasters that were asked for."""
+    labels = label(block.data, block.valid, threshold=threshold)
+    answers = {"fragments": fragments(labels, block.data, block.window).to_bytes()}
+    if not {"mask", "scores"} & wanted.keys():
+        return answers
+    inside = block.valid if area is None else block.valid & _inside(area, block.window)
+    if "mask" in wanted:
+        answers["mask"] = _pack(np.where(inside, labels, NODATA))
+    if "scores" in wanted:
+        answers["scores"] = _pack(quantise(block.data, inside))
+    return answers
+
+
+def _inside(area: shapely.Geometry, window) -> np.ndarray:
+    from rasterio.features import geometry_mask
+    from rasterio.transform import Affine
+
+    return geometry_mask([area], window.shape, Affine.translation(window.x, window.y), invert=True)
+
+
+def _pack(pixels: np.ndarray) -> bytes:
+    return pyarrow.compress(np.ascontiguousarray(pixels).tobytes(), codec="zstd", asbytes=True)
+
+
+def _unpack(packed: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    raw = pyarrow.decompress(packed, decompressed_size=int(np.prod(shape)), codec="zstd", asbytes=True)
+    return np.frombuffer(raw, np.uint8).reshape(shape)
+
+
+def _objects(scene: Scene, model: Model, journal: Journal, *, area, min_area: float) -> Detections:
+    whole = merge(Fragments.from_bytes(packed) for _, packed in journal.get("fragments"))
+    detections = describe(
+        whole,
+        scene.grid,
+        shape=scene.shape,
+        scene_id=scene.id,
+        classes=model.spec.classes,
+        timestamp=scene.time,
+        model=model.spec.name,
+        model_version=model.spec.version,
+    )
+    if area is not None:
+        detections = detections.within(area)
+    return detections.larger_than(min_area) if min_area else detections
+
+
+def _write(scene, model, journal, detections, nest, targets, *, crs, run, overwrite) -> None:
+    """Every file that was asked for, rasters first: vectors are what people wait for."""
+    classes, count = model.spec.classes, len(model.spec.classes)
+    rasters = {
+        "mask": {"count": 1, "descriptions": ("class",), "nodata": NODATA},
+        "scores": {"count": count, "descriptions": classes, "nodata": NODATA, "scale": SCORE_SCALE},
+    }
+    for name, options in rasters.items():
+        if name in targets:
+            with RasterSink(targets[name], scene.grid, scene.shape, overwrite=overwrite, **options) as sink:
+                for index, packed in journal.get(name):
+                    core = nest[index].core
+                    sink.write(core, _unpack(packed, (options["count"], *core.shape)))
+    if "quicklook" in targets:
+        write_quicklook(targets["quicklook"], scene, detections, overwrite=overwrite)
+    if "out" in targets:
+        write_vectors(targets["out"], detections, crs=crs, scene=scene, run=run, overwrite=overwrite)

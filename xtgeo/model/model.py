@@ -1,0 +1,67 @@
+"""Model: a network with the Spec that says what it wants and what it gives."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xtgeo.model.spec import Spec
+from xtgeo.model.xt import XT
+
+
+class Model(nn.Module):
+    """Physical values in, probabilities out: (b, c, h + 2 m, w + 2 m) in `spec.units` -> (b, k, h, w) in 0..1.
+
+    `net` is an `XT`, or any module that maps (b, c, h, w) to (b, k, h, w) logits: a U-Net of your own runs as
+    `Model(unet, Spec(...))`. Invalid pixels reach the network as 0, the mean of valid ones, and are never averaged in.
+    """
+
+    def __init__(self, net: nn.Module, spec: Spec):
+        super().__init__()
+        self.net, self.spec = net, spec
+        self.channels_last = False
+        """Memory layout of what enters the network; changes speed, and results by rounding only."""
+        self.register_buffer("mean", torch.tensor(spec.mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(-1, 1, 1), persistent=False)
+
+    def logits(self, data: Tensor, valid: Tensor) -> Tensor:
+        """data (b, c, h + 2 m, w + 2 m) float32, valid (b, h + 2 m, w + 2 m) bool -> (b, k, h, w)."""
+        x = torch.where(valid[:, None], (data - self.mean) / self.std, 0.0).to(self.dtype)
+        if self.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        if isinstance(self.net, XT):
+            return self.net(x, valid)
+        m, s = self.spec.margin, self.spec.stride
+        h, w = data.shape[-2:]
+        y = self.net(F.pad(x, (0, -w % s, 0, -h % s)))
+        return y[..., m : h - m, m : w - m]
+
+    def forward(self, data: Tensor, valid: Tensor) -> Tensor:
+        y = self.logits(data, valid).float()
+        return y.sigmoid_() if self.spec.activation == "sigmoid" else y.softmax(1)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the weights."""
+        return next((p.dtype for p in self.net.parameters()), torch.float32)
+
+
+def fold_batchnorm(model: Model) -> Model:
+    """The same function with every batch normalisation worked into the convolution before it; for inference only.
+
+    A pair is folded where a convolution stands directly before a normalisation of its width in the same parent.
+    """
+    for parent in list(model.net.modules()):
+        children = list(parent.named_children())
+        for (_, conv), (name, norm) in zip(children, children[1:], strict=False):
+            if not isinstance(conv, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
+                continue
+            if conv.out_channels != norm.num_features or norm.running_var is None:
+                continue
+            scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+            bias = torch.zeros_like(scale) if conv.bias is None else conv.bias
+            conv.weight = nn.Parameter(conv.weight * scale.view(-1, 1, 1, 1), requires_grad=False)
+            conv.bias = nn.Parameter(norm.bias + (bias - norm.running_mean) * scale, requires_grad=False)
+            setattr(parent, name, nn.Sequential(*(c for n, c in norm.named_children() if n in ("drop", "act"))))
+    return model

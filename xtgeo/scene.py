@@ -1,0 +1,361 @@
+"""Scene: lazy pixels with a place on the earth. Block: the pixels of one window.
+
+Arrays are (band, y, x). `valid` is (y, x), True where every band holds a measurement.
+
+    Source          reads windows of one file or several, as float32; knows nothing of units and places
+    Scene(source)   names its bands, knows their unit and where they lie
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from xtgeo.errors import SceneError
+from xtgeo.grid import Grid, is_georeferenced
+from xtgeo.window import Window
+
+if TYPE_CHECKING:
+    import dask.array
+    import xarray
+
+UNITS = {
+    "db": "backscatter in decibels",
+    "linear": "backscatter as linear power",
+    "amplitude": "backscatter as amplitude, the square root of power",
+    "reflectance": "surface or top-of-atmosphere reflectance, about 0 to 1",
+    "dn10000": "reflectance x 10000, as in Sentinel-2 products",
+    "dn": "raw digital numbers, not calibrated",
+    "rgb": "red, green and blue for the eye, 0 to 255",
+    "unknown": "nothing says what the numbers mean",
+}
+
+# The floor of 1e-5 is xView3's: its decibels are 10 log10(x + 1e-5), so that -50 dB stands for nothing at all.
+POWER_FLOOR = 1e-5
+CONVERSIONS = {
+    ("linear", "db"): lambda x: 10 * np.log10(np.maximum(x, 0) + POWER_FLOOR),
+    ("amplitude", "db"): lambda x: 10 * np.log10(x * x + POWER_FLOOR),
+    ("db", "linear"): lambda x: 10 ** (x / 10),
+    ("amplitude", "linear"): lambda x: x * x,
+    ("dn10000", "reflectance"): lambda x: x / 10000,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """The pixels of one window."""
+
+    window: Window
+    data: np.ndarray
+    """(band, y, x) float32; 0 where not valid."""
+    valid: np.ndarray
+    """(y, x) bool; True where every band holds a measurement."""
+
+
+class Source(Protocol):
+    """Reads windows; may be called by several threads at once, and pickled to other processes."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+
+    @property
+    def count(self) -> int:
+        """Bands; indexes begin at 1."""
+
+    @property
+    def block_shape(self) -> tuple[int, int]:
+        """(height, width) of what is decoded at once; (1, 1) where any window costs only its own pixels."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes that one row of the scene takes when decoded, all bands."""
+
+    def read(self, window: Window, indexes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """data (band, y, x) float32 and valid (y, x) of a window inside the scene."""
+
+    def maybe_valid(self, window: Window, indexes: tuple[int, ...]) -> bool:
+        """False where the window surely holds no valid pixel, found without decoding; True where one must look."""
+
+    def coarser(self, side: int) -> Source | None:
+        """The file's own reduced copy whose longer side is the smallest of at least `side` pixels, if there is one."""
+
+    def with_cache(self, limit: int) -> Source:
+        """The same source with at most `limit` bytes for decoded blocks."""
+
+    def fingerprint(self) -> dict:
+        """Plain values that change when the pixels on disk do."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A raster read by window. Reading changes nothing: a scene is a value, and safe to share between threads."""
+
+    source: Source
+    """Where the pixels come from."""
+    grid: Grid
+    """Where each pixel lies on the earth."""
+    bands: tuple[str, ...]
+    """Names, in the order of `Block.data`."""
+    indexes: tuple[int, ...]
+    """The source's band, from 1, behind each name."""
+    stored_units: str
+    """What the source's numbers are; a key of UNITS."""
+    units: str
+    """What reading gives; differs from `stored_units` after `convert`."""
+    id: str
+    """Short name: the file's or folder's, without extension."""
+    href: str
+    """Where it was opened from."""
+    time: datetime | None = None
+    """Acquisition, UTC."""
+
+    def __post_init__(self):
+        if len(self.bands) != len(self.indexes) or not self.bands:
+            raise ValueError(f"{len(self.bands)} band names for {len(self.indexes)} bands")
+        if len(set(self.bands)) != len(self.bands):
+            raise SceneError(f"band names of {self.href} are not unique: {', '.join(self.bands)}; name them with --bands")
+        for units in (self.stored_units, self.units):
+            if units not in UNITS:
+                raise SceneError(f"unknown units {units!r}; choose one of {', '.join(UNITS)}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return tuple(self.source.shape)
+
+    @property
+    def is_georeferenced(self) -> bool:
+        """Whether pixels have a place on the earth."""
+        return is_georeferenced(self.grid)
+
+    def read(self, window: Window) -> Block:
+        """Pixels of a window, which may reach beyond the scene: there they are 0 and not valid. Thread-safe."""
+        inside = window & Window(0, 0, *self.shape)
+        if not inside:
+            return Block(window, np.zeros((len(self.bands), *window.shape), np.float32), np.zeros(window.shape, bool))
+        data, valid = self.source.read(inside, self.indexes)
+        if self.units != self.stored_units:
+            with np.errstate(all="ignore"):  # what lies under the mask may be anything
+                data = CONVERSIONS[self.stored_units, self.units](data).astype(np.float32, copy=False)
+        if not valid.all():
+            data[:, ~valid] = 0.0
+        if inside == window:
+            return Block(window, data, valid)
+        y, x = inside.shift(-window.y, -window.x).slices
+        whole = Block(window, np.zeros((len(self.bands), *window.shape), np.float32), np.zeros(window.shape, bool))
+        whole.data[:, y, x], whole.valid[y, x] = data, valid
+        return whole
+
+    def maybe_valid(self, window: Window) -> bool:
+        """False where the window surely holds no valid pixel, found without decoding; True where one must look."""
+        inside = window & Window(0, 0, *self.shape)
+        return bool(inside) and self.source.maybe_valid(inside, self.indexes)
+
+    def select(self, *names: str) -> Scene:
+        """The scene with just these bands, in this order."""
+        missing = [name for name in names if name not in self.bands]
+        if missing or not names:
+            raise SceneError(
+                f"{self.id} has no band {', '.join(missing)}: it has {', '.join(self.bands)}; "
+                "name its bands with --bands, such as --bands vv=1,vh=2"
+            )
+        return replace(self, bands=names, indexes=tuple(self.indexes[self.bands.index(name)] for name in names))
+
+    def with_bands(self, bands: Mapping[str, int]) -> Scene:
+        """The scene with these names for the source's bands, numbered from 1."""
+        if not bands:
+            raise SceneError("no bands were named; write them as name=number, such as vv=1,vh=2")
+        for name, index in bands.items():
+            if not 1 <= index <= self.source.count:
+                raise SceneError(f"band {name}={index} is not in {self.id}: its bands are 1 to {self.source.count}")
+        return replace(self, bands=tuple(bands), indexes=tuple(bands.values()))
+
+    def with_units(self, units: str) -> Scene:
+        """The scene whose numbers are said to be `units`; nothing is computed."""
+        return replace(self, stored_units=units, units=units)
+
+    def convert(self, units: str) -> Scene:
+        """The scene whose reads give `units`; refused where the way there is not known or the numbers contradict it."""
+        if units == self.units:
+            return self
+        if units not in UNITS:
+            raise SceneError(f"unknown units {units!r}; choose one of {', '.join(UNITS)}")
+        if (self.stored_units, units) not in CONVERSIONS:
+            remedy = "say what they are with --units " + "|".join(u for u in UNITS if u != "unknown")
+            if self.stored_units == "dn":
+                remedy = "calibrate them first, or say with --units amplitude that they are to be taken as amplitude"
+            raise SceneError(
+                f"{self.id} holds {self.stored_units} ({UNITS[self.stored_units]}), which cannot be turned into {units}; "
+                f"{self._look()}; {remedy}"
+            )
+        low, high = self._range()
+        if self.stored_units in ("linear", "amplitude") and low < -0.5:
+            raise SceneError(
+                f"{self.id} is said to hold {self.stored_units}, but {self._look()}; say what they are with --units db"
+            )
+        return replace(self, units=units)
+
+    def _range(self) -> tuple[float, float]:
+        """1st and 99th percentile of what is stored, from a few windows; NaN without a valid pixel."""
+        h, w = self.shape
+        stored, picked = replace(self, units=self.stored_units), []
+        for y in range(h // 6, h, max(1, h // 3)):
+            for x in range(w // 6, w, max(1, w // 3)):
+                block = stored.read(Window(y, x, 64, 256))
+                picked.append(block.data[:, block.valid].ravel())
+        values = np.concatenate(picked)
+        return tuple(np.percentile(values, (1, 99)).tolist()) if values.size else (float("nan"),) * 2
+
+    def _look(self) -> str:
+        low, high = self._range()
+        if np.isnan(low):
+            return "no valid value was found in a sample"
+        text = f"values between {low:.4g} and {high:.4g}"
+        if low < -5 and -70 < low and high < 45:
+            return f"{text} look like db"
+        if 0 <= low and high > 255:
+            return f"{text} look like dn or dn10000"
+        if 0 <= low and 1.5 < high <= 255:
+            return f"{text} look like rgb, amplitude or linear"
+        return f"{text} look like linear or reflectance" if 0 <= low else f"{text} do not show it"
+
+    @property
+    def data(self) -> dask.array.Array:
+        """All pixels as a lazy Dask array (band, y, x) float32, NaN where not valid; for slicing, plots and sums.
+
+        The pipeline does not use it: `read` shares decoded blocks between neighbouring windows, a graph does not.
+        """
+        import dask.array
+        from dask.base import tokenize
+
+        chunks = tuple(_chunks(side, step) for side, step in zip(self.shape, self._chunk_shape(), strict=True))
+        return dask.array.map_blocks(
+            _load,
+            scene=self,
+            chunks=((len(self.bands),), *chunks),
+            dtype=np.float32,
+            meta=np.empty((0, 0, 0), np.float32),
+            name="xtgeo-" + tokenize(self.fingerprint(), self.indexes, self.stored_units),
+        )
+
+    def _chunk_shape(self, side: int = 2048) -> tuple[int, int]:
+        """Whole blocks, about `side` x `side` pixels."""
+        w, (block_h, block_w) = self.shape[1], self.source.block_shape
+        chunk_w = min(w, -(-side // block_w) * block_w)
+        return max(1, side * side // chunk_w // block_h) * block_h, chunk_w
+
+    def to_xarray(self) -> xarray.DataArray:
+        """`data` with coordinates, band names and a CRS as rioxarray reads them.
+
+        Radar geometry has no x and y and no affine: its control points are in `attrs["gcps"]` as
+        [row, column, lon, lat, height] each.
+        """
+        import xarray
+
+        coords: dict = {"band": list(self.bands)}
+        attrs: dict = {"units": self.units, "id": self.id, "href": self.href}
+        if self.time is not None:
+            attrs["time"] = self.time.isoformat()
+        if hasattr(self.grid, "points"):
+            attrs["gcps"] = np.stack(self.grid.points, axis=1).tolist()
+        else:
+            from odc.geo.xr import xr_coords
+
+            coords |= xr_coords(self.grid, always_yx=True)
+        return xarray.DataArray(self.data, coords=coords, dims=("band", "y", "x"), name=self.id, attrs=attrs)
+
+    def overview(self, max_side: int = 1024) -> Block:
+        """The whole scene reduced to at most `max_side` pixels: means over squares, of valid pixels only.
+
+        A pixel is valid when any pixel under it is. dB is averaged as power: the mean of decibels is 2.5 dB too low in
+        speckle. Streams, in a few tiles of memory; the file's own overviews are used where there are any. Position
+        (row, column) of the scene is (row * H / h, column * W / w) here, to within a pixel.
+        """
+        source = self.source.coarser(max_side) or self.source
+        scene = replace(self, source=source)
+        h, w = scene.shape
+        factor = max(1, -(-max(h, w) // max_side))
+        out_h, out_w = -(-h // factor), -(-w // factor)
+        data, valid = np.zeros((len(self.bands), out_h, out_w), np.float32), np.zeros((out_h, out_w), bool)
+        step = factor * max(1, 2048 // factor)
+        for y in range(0, h, step):
+            for x in range(0, w, step):
+                side_h, side_w = (min(step, -(-left // factor) * factor) for left in (h - y, w - x))
+                window = Window(y, x, side_h, side_w)
+                if scene.maybe_valid(window):
+                    at = Window(y // factor, x // factor, side_h // factor, side_w // factor).slices
+                    data[:, *at], valid[at] = _block_means(scene.read(window), factor, self.units)
+        return Block(Window(0, 0, out_h, out_w), data, valid)
+
+    def scan_bytes(self, rows: int) -> int:
+        """Memory for decoded blocks with which a scan over square tiles, `rows` tall with margins, decodes each once.
+
+        Nothing where pixels are read directly; two rows of blocks in a tiled file; in compressed strips, which are as wide
+        as the scene, all rows of a tile: there `with_cache` or lower tiles are worth a thought.
+        """
+        block_h, block_w = self.source.block_shape
+        if (block_h, block_w) == (1, 1):
+            return 0
+        row = self.source.row_bytes * len(self.indexes) // self.source.count
+        if block_w >= self.shape[1]:
+            return (rows + 2 * max(64, block_h)) * row
+        return 2 * max(512, block_h) * row + (rows + 2 * 512) * row * min(1024, self.shape[1]) // self.shape[1]
+
+    def with_cache(self, limit: int) -> Scene:
+        """The scene with at most `limit` bytes for decoded blocks, instead of 128 MiB."""
+        return replace(self, source=self.source.with_cache(limit))
+
+    def valid_share(self, blocks: int = 256) -> float:
+        """About which part of the scene is valid, 0 to 1: from an overview of the file, else from `blocks` samples."""
+        if self.source.coarser(512) is not None:
+            return float(self.overview(512).valid.mean())
+        (h, w), (block_h, block_w) = self.shape, (min(512, side) for side in self.source.block_shape)
+        side = int(blocks**0.5)
+        block_h, block_w = max(block_h, -(-h // 512)), max(block_w, -(-w // 512))
+        ys = {int(y) // block_h for y in np.linspace(0, h - 1, side if block_w < w else blocks)}
+        xs = {int(x) // block_w for x in np.linspace(0, w - 1, side)}
+        seen, found = 0, 0
+        for y in sorted(ys):
+            for x in sorted(xs):
+                window = Window(y * block_h, x * block_w, block_h, block_w) & Window(0, 0, h, w)
+                seen += window.h * window.w
+                found += int(self.read(window).valid.sum()) if self.maybe_valid(window) else 0
+        return found / seen
+
+    def fingerprint(self) -> dict:
+        """Plain values that identify these pixels: another file, band order or unit gives other values."""
+        return {
+            **self.source.fingerprint(),
+            "href": self.href,
+            "shape": list(self.shape),
+            "bands": list(self.bands),
+            "indexes": list(self.indexes),
+            "units": [self.stored_units, self.units],
+        }
+
+
+def _load(scene: Scene, block_info: dict | None = None) -> np.ndarray:
+    (_, _), (y0, y1), (x0, x1) = block_info[None]["array-location"]
+    block = scene.read(Window(y0, x0, y1 - y0, x1 - x0))
+    return np.where(block.valid, block.data, np.float32(np.nan))
+
+
+def _chunks(side: int, step: int) -> tuple[int, ...]:
+    return (step,) * (side // step) + ((side % step,) if side % step else ())
+
+
+def _block_means(block: Block, factor: int, units: str) -> tuple[np.ndarray, np.ndarray]:
+    """Means over squares of `factor` pixels, and whether any pixel of the square is valid; sides divide by `factor`."""
+    b, h, w = block.data.shape
+    squares = (h // factor, factor, w // factor, factor)
+    counts = block.valid.reshape(squares).sum(axis=(1, 3))
+    data = block.data if units != "db" else 10 ** (block.data / 10) * block.valid
+    means = data.reshape(b, *squares).sum(axis=(2, 4), dtype=np.float64) / np.maximum(counts, 1)
+    if units == "db":
+        means = 10 * np.log10(np.where(counts > 0, means, 1.0))
+    return means.astype(np.float32), counts > 0

@@ -1,0 +1,75 @@
+"""The training loop: crops in, weights out. Needs torch and numpy only."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from xtgeo.model import Model
+from xtgeo.train.losses import focal_dice
+
+
+def fit(
+    model: Model,
+    batches: Iterator[tuple[Tensor, Tensor, Tensor]],
+    *,
+    steps: int,
+    lr: float = 2e-3,
+    weight_decay: float = 0.02,
+    average: float = 0.998,
+    device: str = "cpu",
+    bf16: bool = True,
+    loss: Callable[[Tensor, Tensor], Tensor] = focal_dice,
+    report: Callable[[int, float, Model], None] | None = None,
+    every: int = 200,
+) -> Model:
+    """A trained copy of the model: AdamW, a tenth of the steps warm-up, cosine decay, and a running mean of weights.
+
+    Batches are normalised data (b, c, s, s), valid and target (b, s, s); the loss sees the core, without the margin.
+    `average` is the decay of the mean that is returned; `report(step, loss, averaged model)` is called every `every`
+    steps and at the end.
+    """
+    model = copy.deepcopy(model).to(device).to(memory_format=torch.channels_last).train()
+    mean = copy.deepcopy(model)
+    decayed = [p for p in model.net.parameters() if p.ndim > 1]
+    plain = [p for p in model.net.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}], lr=lr
+    )
+    warm = max(1, steps // 10)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda i: min((i + 1) / warm, 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1, max(0, i - warm) / (steps - warm + 1))))),
+    )
+    m, running, start = model.spec.margin, 0.0, time.monotonic()
+    for step in range(1, steps + 1):
+        data, valid, target = (t.to(device) for t in next(batches))
+        inner = slice(m, target.shape[-1] - m)
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            logits = model.net(data.contiguous(memory_format=torch.channels_last), valid)
+        value = loss(logits, target[:, inner, inner])
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        schedule.step()
+        _average(mean, model, min(average, step / (step + 10)))
+        running += (value.item() - running) * max(0.02, 1 / step)
+        if report and (step % every == 0 or step == steps):
+            report(step, running, mean.eval())
+            print(f"step {step} loss {running:.4f} {time.monotonic() - start:.0f} s", flush=True)
+    return mean.eval()
+
+
+@torch.no_grad()
+def _average(mean: Model, model: Model, decay: float) -> None:
+    for a, b in zip(mean.state_dict().values(), model.state_dict().values(), strict=True):
+        if a.is_floating_point():
+            a.lerp_(b, 1 - decay)
+        else:
+            a.copy_(b)
