@@ -50,7 +50,12 @@ def miss(grid):
 
 affines = st.builds(
     lambda angle, scale, flip: Affine(
-        scale * np.cos(angle), -flip * scale * np.sin(angle), 5e5, scale * np.sin(angle), flip * scale * np.cos(angle), 5.2e6
+        scale * np.cos(angle),
+        -flip * scale * np.sin(angle),
+        5e5,
+        scale * np.sin(angle),
+        flip * scale * np.cos(angle),
+        5.2e6,
     ),
     st.floats(-4, 4),
     st.floats(0.5, 100),

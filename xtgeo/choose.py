@@ -9,7 +9,7 @@ from xtgeo.grid import pixel_size_m
 from xtgeo.model import Spec, bundled, load_spec
 from xtgeo.scene import CONVERSIONS, Scene
 
-LARGEST_RATIO = 1.6
+LARGEST_RATIO = 2.0
 """Between a scene's ground sample distance and the model's; beyond it ships are of another size than the ones learnt."""
 
 

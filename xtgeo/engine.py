@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from xtgeo.allocator import keep_freed_memory
 from xtgeo.errors import ModelError
-from xtgeo.model import Model, fold_batchnorm
+from xtgeo.model import XT, Model, fold_batchnorm
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 WORTH = 0.9
@@ -38,6 +38,8 @@ class Engine:
     """Tiles computed at the same time."""
     threads: int = 1
     """Threads within a tile."""
+    batch: int = 1
+    """Regions of equal size in one pass through the encoder."""
     keep_memory: bool = True
     """Whether the allocator keeps what it frees."""
 
@@ -60,6 +62,8 @@ def prepare(model: Model, engine: Engine) -> Model:
         if engine.channels_last:
             ready.net.to(memory_format=torch.channels_last)
         ready.channels_last = engine.channels_last
+        if isinstance(ready.net, XT):
+            ready.net.batch = engine.batch
         return ready.to(engine.device)
 
 
@@ -81,9 +85,9 @@ def choose_engine(
     device = pick_device(device)
     if device == "cuda":
         fast = torch.cuda.is_bf16_supported() if dtype == "auto" else dtype == "bf16"
-        return Engine("cuda", "bf16" if fast else "fp32", True, 1, cores(), False)
+        return Engine("cuda", "bf16" if fast else "fp32", True, 1, cores(), 16, False)
     n = cores()
-    best = Engine("cpu", "fp32" if dtype == "auto" else dtype, True, 1, n, False)
+    best = Engine("cpu", "fp32" if dtype == "auto" else dtype, True, 1, n, keep_memory=False)
     keep_freed_memory(False)
     took = _seconds(model, best, data, valid)
     for change in _changes(dtype, n, parallel):

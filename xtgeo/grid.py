@@ -1,7 +1,7 @@
 """Where a pixel lies on the earth, and where on the scene a place lies.
 
-`row, column` are pixel coordinates as floats: (0, 0) is the upper-left corner of the upper-left pixel, the centre of that
-pixel is (0.5, 0.5). Longitudes and latitudes are degrees in EPSG:4326.
+`row, column` are pixel coordinates as floats: (0, 0) is the upper-left corner of the upper-left pixel, and (0.5, 0.5)
+its centre. Longitudes and latitudes are degrees in EPSG:4326.
 
 A grid is one of two things:
 
@@ -68,7 +68,7 @@ class GcpGrid:
         row, column, x, y, z = (v[first] for v in (row, column, x, y, z))
         if len(row) < 4 or np.linalg.matrix_rank(np.stack([row - row.mean(), column - column.mean()])) < 2:
             raise SceneError(
-                f"{len(row)} ground control points are too few or lie on one line: a scene needs at least 4 that span it"
+                f"{len(row)} ground control points are too few, or on one line: a scene needs at least 4 that span it"
             )
         lon, lat = _to_lonlat(CRS(crs), x, y)
         if not np.isfinite(lon).all():
@@ -110,14 +110,15 @@ class GcpGrid:
         return np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(z, np.hypot(x, y)))
 
     def to_pixel(self, lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Row and column of places, 1-D arrays; NaN on the other side of the earth.
+        """Row and column of places, 1-D arrays; NaN more than 60 degrees from every control point.
 
         Newton's method on the surface from the nearest control point; stops below a tenth of a millimetre.
         """
         goal = _direction(lon, lat)
         row, column = np.full(len(lon), np.nan), np.full(len(lon), np.nan)
         open_ = np.flatnonzero(np.isfinite(goal).all(axis=0))
-        start = self._nearest.query(goal[:, open_].T)[1] if len(open_) else []
+        far, start = self._nearest.query(goal[:, open_].T) if len(open_) else (np.zeros(0), np.zeros(0, int))
+        open_, start = open_[far < 1.0], start[far < 1.0]
         r, c = (v[start] for v in self.points[:2])
         for _ in range(30):
             if not len(open_):

@@ -32,8 +32,13 @@ class Journal:
         self.path = None if path is None else Path(path)
         identity = json.loads(json.dumps({"format": FORMAT, **identity}))
         with self._reported():
-            self._open()
-            found = self._meta("identity")
+            try:
+                self._open()
+                found = self._meta("identity")
+            except sqlite3.DatabaseError as e:
+                if isinstance(e, sqlite3.OperationalError) or not replace:
+                    raise
+                found = {}
             if found is not None and found != identity:
                 if not replace:
                     raise JournalError(self._difference(found, identity))
@@ -101,6 +106,8 @@ class Journal:
             raise OutputError(
                 f"{self.path} cannot be written: {e}; free some space or choose another folder, then run again to resume"
             ) from e
+        except sqlite3.IntegrityError:
+            raise  # a tile put twice is our bug
         except (sqlite3.DatabaseError, ValueError) as e:
             raise JournalError(f"{self.path} is not a readable journal ({e}); delete it or use --overwrite") from e
 

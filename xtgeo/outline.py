@@ -45,6 +45,10 @@ class Runs:
         """Number of pixels of each run."""
         return self.stop - self.start
 
+    def shift(self, y: int, x: int) -> Runs:
+        """The same runs, y rows down and x columns to the right."""
+        return Runs(self.y + y, self.start + x, self.stop + x, self.label)
+
 
 def find_runs(labels: np.ndarray) -> Runs:
     """The runs of labels (y, x) uint8 that are neither 0 (background) nor 255 (nodata)."""

@@ -118,7 +118,9 @@ class Scene:
         if len(self.bands) != len(self.indexes) or not self.bands:
             raise ValueError(f"{len(self.bands)} band names for {len(self.indexes)} bands")
         if len(set(self.bands)) != len(self.bands):
-            raise SceneError(f"band names of {self.href} are not unique: {', '.join(self.bands)}; name them with --bands")
+            raise SceneError(
+                f"band names of {self.href} are not unique: {', '.join(self.bands)}; name them with --bands"
+            )
         for units in (self.stored_units, self.units):
             if units not in UNITS:
                 raise SceneError(f"unknown units {units!r}; choose one of {', '.join(UNITS)}")
@@ -190,8 +192,8 @@ class Scene:
             if self.stored_units == "dn":
                 remedy = "calibrate them first, or say with --units amplitude that they are to be taken as amplitude"
             raise SceneError(
-                f"{self.id} holds {self.stored_units} ({UNITS[self.stored_units]}), which cannot be turned into {units}; "
-                f"{self._look()}; {remedy}"
+                f"{self.id} holds {self.stored_units} ({UNITS[self.stored_units]}), which cannot be turned into "
+                f"{units}; {self._look()}; {remedy}"
             )
         low, high = self._range()
         if self.stored_units in ("linear", "amplitude") and low < -0.5:
@@ -295,8 +297,8 @@ class Scene:
     def scan_bytes(self, rows: int) -> int:
         """Memory for decoded blocks with which a scan over square tiles, `rows` tall with margins, decodes each once.
 
-        Nothing where pixels are read directly; two rows of blocks in a tiled file; in compressed strips, which are as wide
-        as the scene, all rows of a tile: there `with_cache` or lower tiles are worth a thought.
+        Nothing where pixels are read directly; two rows of blocks in a tiled file; in compressed strips, which are as
+        wide as the scene, all rows of a tile: there `with_cache` or lower tiles are worth a thought.
         """
         block_h, block_w = self.source.block_shape
         if (block_h, block_w) == (1, 1):

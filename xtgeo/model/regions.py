@@ -58,12 +58,12 @@ class RegionEncoder(nn.Module):
             self.net = timm.create_model(name, **options)
             self.side = None
         if not hasattr(self.net, "forward_intermediates"):
-            raise ModelError(f"{name} gives no feature pyramid; take one that does, such as convnext_atto")
+            raise ModelError(f"{name} gives no intermediate levels; take one that does, such as convnext_atto")
         info = list(self.net.feature_info)
         kept = [i for i, level in enumerate(info) if level["reduction"] <= stride]
-        if len(kept) < 2 or info[kept[-1]]["reduction"] != stride:
-            found = [level["reduction"] for level in info]
-            raise ModelError(f"{name} has levels at strides {found}; at least two up to {stride} are needed")
+        found = [info[i]["reduction"] for i in kept]
+        if len(set(found)) < 2 or found[-1] != stride:
+            raise ModelError(f"{name} is no pyramid: up to stride {stride} it has levels at strides {found or 'none'}")
         self.indices = self.net.prune_intermediate_layers(kept, prune_norm=True, prune_head=True)
         self.channels = [info[i]["num_chs"] for i in kept]
         self.strides = [info[i]["reduction"] for i in kept]

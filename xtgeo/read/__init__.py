@@ -1,10 +1,12 @@
 """From a file, a folder or a URL to a Scene.
 
-    raster.py     one file through GDAL
-    stack.py      several files of one grid; which files of a folder
-    strips.py     uncompressed strips, straight from the file
-    blocks.py     decoded blocks that will be asked for again
-    metadata.py   band names, units and time from headers and names
+gdal.py       handles, cache and errors of GDAL
+header.py     what a file says of itself
+raster.py     the pixels of one file
+stack.py      several files of one grid; which files of a folder
+strips.py     uncompressed strips, straight from the file
+blocks.py     decoded blocks that will be asked for again
+metadata.py   band names, units and time from headers and names
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from odc.geo.geobox import GeoBox
 from xtgeo.errors import SceneError
 from xtgeo.grid import GcpGrid, Grid, same_grid
 from xtgeo.read import metadata
-from xtgeo.read.raster import Header, RasterSource, open_raster
+from xtgeo.read.header import Header
+from xtgeo.read.raster import RasterSource, open_raster
 from xtgeo.read.stack import StackSource, files_of
 from xtgeo.scene import UNITS, Scene
 
@@ -41,8 +44,8 @@ def open_scene(
     """A scene to read from; only headers are read now.
 
     `href` is a file, a URL, a list or folder of files that share one grid, an xView3-SAR folder, or a Sentinel-1 SAFE
-    folder. `bands` ({"vv": 1, "vh": 2} or "vv=1,vh=2"), `units` (a key of scene.UNITS) and `nodata` count instead of what
-    the files say. A file without CRS and control points opens; `scene.is_georeferenced` is then False.
+    folder. `bands` ({"vv": 1, "vh": 2} or "vv=1,vh=2"), `units` (a key of scene.UNITS) and `nodata` count instead of
+    what the files say. A file without CRS and control points opens; `scene.is_georeferenced` is then False.
     """
     if units is not None and units not in UNITS:
         raise SceneError(f"unknown units {units!r}; choose one of {', '.join(UNITS)}")
@@ -57,7 +60,9 @@ def open_scene(
         names[index - 1] = name
     told = (units,) * len(names) if units else metadata.units_of(headers, names)
     return Scene(
-        source=_joined([_with_rules(s, h, told, nodata) for (s, h), told in zip(opened, _split(told, headers), strict=True)]),
+        source=_joined(
+            [_with_rules(s, h, told, nodata) for (s, h), told in zip(opened, _split(told, headers), strict=True)]
+        ),
         grid=grids[0],
         bands=tuple(chosen),
         indexes=tuple(chosen.values()),
@@ -84,7 +89,9 @@ def _split(values: Sequence[str], headers: list[Header]) -> Iterator[Sequence[st
 def _one_unit(units: dict[str, str]) -> str:
     if len(set(units.values())) > 1:
         told = ", ".join(f"{name} in {unit}" for name, unit in units.items())
-        raise SceneError(f"the bands have different units ({told}): choose bands of one unit with --bands, or say --units")
+        raise SceneError(
+            f"the bands have different units ({told}): choose bands of one unit with --bands, or say --units"
+        )
     return next(iter(units.values()))
 
 
@@ -109,7 +116,9 @@ def _mapping(bands: Mapping[str, int] | str, count: int) -> dict[str, int]:
     if isinstance(bands, str):
         pairs = [tuple(side.strip() for side in part.split("=")) for part in bands.split(",")]
         names = [pair[0] for pair in pairs]
-        if any(len(pair) != 2 or not pair[0] or not pair[1].isdigit() for pair in pairs) or len(set(names)) < len(names):
+        if any(len(pair) != 2 or not pair[0] or not pair[1].isdigit() for pair in pairs) or len(set(names)) < len(
+            names
+        ):
             raise SceneError(f"cannot read the bands {bands!r}: write each name once as name=number, such as vv=1,vh=2")
         bands = {name: int(number) for name, number in pairs}
     if not bands:
@@ -124,17 +133,24 @@ def _grid(header: Header) -> Grid:
     if header.transform is None and header.gcps and header.gcp_crs:
         return GcpGrid.from_gcps(header.gcps, header.shape, header.gcp_crs)
     affine = Affine(*header.transform) if header.transform else Affine.identity()
-    crs = CRS(header.crs) if header.crs and header.transform else None
+    crs = _crs(header.crs) if header.crs and header.transform else None
     # A local, engineering system has axes and units but no place on the earth.
     return GeoBox(header.shape, affine, None if crs is not None and crs.proj.type_name == "Engineering CRS" else crs)
+
+
+def _crs(wkt: str) -> CRS:
+    """By its short name where it has one, so that it prints and compares as "EPSG:32631"."""
+    crs = CRS(wkt)
+    name = crs.proj.to_authority(min_confidence=100)
+    return CRS(":".join(name)) if name and name[0] == "EPSG" else crs
 
 
 def _refuse_other_grids(headers: list[Header], grids: list[Grid]):
     for header, grid in zip(headers[1:], grids[1:], strict=True):
         if not same_grid(grids[0], grid):
             raise SceneError(
-                f"the files do not share one grid: {headers[0].path} has {_size(grids[0])}, {header.path} has {_size(grid)}; "
-                "give files of one grid as a list, or bring them to one with gdalwarp"
+                f"the files do not share one grid: {headers[0].path} has {_size(grids[0])}, "
+                f"{header.path} has {_size(grid)}; give files of one grid as a list, or bring them to one with gdalwarp"
             )
 
 
@@ -154,6 +170,10 @@ def _with_rules(source: RasterSource, header: Header, units: Sequence[str], noda
     untagged = nodata is None and not source.mask and set(source.nodata) == {None}
     if untagged and (metadata.is_sentinel1_grd(header) or product):
         source = replace(source, nodata=(0.0,) * source.count)
-    if set(units) == {"dn10000"} and (offset := metadata.sentinel2_offset(header.path)) and set(source.offsets) == {0.0}:
+    if (
+        set(units) == {"dn10000"}
+        and (offset := metadata.sentinel2_offset(header.path))
+        and set(source.offsets) == {0.0}
+    ):
         source = replace(source, offsets=(offset,) * source.count)
     return source

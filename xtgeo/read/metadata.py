@@ -1,4 +1,4 @@
-"""What headers and file names tell: band names, units, time. What they do not tell stays unknown; nothing is guessed."""
+"""What headers and file names tell: band names, units, time. What they do not tell stays unknown, not guessed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import PurePath
 
-from xtgeo.read.raster import Header
+from xtgeo.read.header import Header
 
 POLARISATION = re.compile(r"(?<![a-z])(vv|vh|hh|hv)(?![a-z])")
 SENTINEL2_BAND = re.compile(r"(?<![A-Z0-9])B(0[1-9]|1[0-2]|8A)(?![A-Z0-9])", re.IGNORECASE)
@@ -49,7 +49,9 @@ def band_names(headers: Sequence[Header]) -> tuple[str, ...]:
             color = color if color in ("red", "green", "blue") else ""
             source = text or (stem(header.path) if alone else "")
             plain.append(source if text or len(headers) > 1 else color)
-            ours.append(_well_known(text, SENTINEL2_SHORT) or (alone and _well_known(stem(header.path))) or text or color)
+            ours.append(
+                _well_known(text, SENTINEL2_SHORT) or (alone and _well_known(stem(header.path))) or text or color
+            )
     numbered = [f"band_{i}" for i in range(1, len(ours) + 1)]
     for names in (ours, plain):
         names = [name or number for name, number in zip(names, numbered, strict=True)]
@@ -90,7 +92,9 @@ def _units_of_file(header: Header, names: Sequence[str]) -> list[str]:
     scaled = all(0 < scale < 0.01 for scale in header.scales)
     answers = []
     for unit, description, dtype in zip(header.units, header.descriptions, header.dtypes, strict=True):
-        told = UNIT_WORDS.get(unit.lower()) or whole or _units_in_words(description) or _units_in_words(stem(header.path))
+        told = (
+            UNIT_WORDS.get(unit.lower()) or whole or _units_in_words(description) or _units_in_words(stem(header.path))
+        )
         if told:
             answers.append(told)
         elif is_sentinel1_grd(header):

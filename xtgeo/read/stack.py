@@ -84,8 +84,8 @@ class StackSource:
 def files_of(folder: str | os.PathLike) -> list[str]:
     """The rasters of a folder that make up its scene.
 
-    xView3-SAR: VV_dB.tif and VH_dB.tif, whichever are there; the coarse wind and depth rasters beside them are left alone.
-    A Sentinel-1 SAFE folder: its measurements. Any other folder: all its rasters.
+    xView3-SAR: VV_dB.tif and VH_dB.tif, whichever are there; the coarse wind and depth rasters beside them are left
+    alone. A Sentinel-1 SAFE folder: its measurements. Any other folder: all its rasters.
     """
     folder = Path(folder)
     if named := [str(folder / name) for name in XVIEW3 if (folder / name).exists()]:

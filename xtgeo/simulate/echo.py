@@ -54,11 +54,21 @@ def draw_strays(rng: np.random.Generator, layers: list[np.ndarray], look: Look, 
     for _ in range(int(rng.poisson(density * area))):
         row, column = rng.uniform((-reach, -reach), (h + reach, w + reach))
         plan = draw_ship(rng, row, column, rng.uniform(0, 360))
-        if 0 <= row < h and 0 <= column < w or plan.rcs_vv_m2 < 3000:
+        inside = 0 <= row < h and 0 <= column < w
+        # Fainter ships have no ghost that could be seen.
+        if inside or plan.rcs_vv_m2 < 3000 or not _haunts(plan, look, h, w):
             continue
         *parts, top, left = chip(rng, plan, look)
         for layer, part in zip(layers, parts, strict=True):
             _ghosts(rng, layer, part, top, left, look, plan)
+
+
+def _haunts(plan: Plan, look: Look, h: int, w: int, margin: int = 100) -> bool:
+    """Whether a ghost of the target falls on the scene."""
+    distance = look.ghost_px(plan.row, plan.column)
+    rows = (plan.row + sign * distance * look.along[1] for sign in (-1, 1))
+    columns = (plan.column + sign * distance * look.along[0] for sign in (-1, 1))
+    return any(-margin < y < h + margin and -margin < x < w + margin for y, x in zip(rows, columns, strict=True))
 
 
 def _ghosts(rng, layer, part, top: int, left: int, look: Look, plan: Plan) -> None:

@@ -110,7 +110,7 @@ def _params(rng, seed, shape, density, wind, land) -> Params:
     look = Look(heading, 0.0)
     corners = [look.range_px(y, x) for y in (0, shape[0]) for x in (0, shape[1])]
     spare = max(0.0, SWATH_PX - (max(corners) - min(corners)))
-    look = Look(heading, -min(corners) + rng.uniform(0, 1) * spare, float(rng.choice([0.0, -1.0]) + rng.normal(0, 0.3)))
+    look = Look(heading, -min(corners) + rng.uniform(0, 1) * spare, float(rng.choice([0.5, -0.5]) + rng.normal(0, 0.3)))
     wind_drawn = float(np.clip(rng.gamma(4.5, 1.5), 1, 18))
     density_drawn = float(np.exp(rng.uniform(np.log(2), np.log(8))))
     share = rng.choice([-1.0, 0.0, 1.0], p=[0.3, 0.2, 0.5]) * 1.0
@@ -125,7 +125,7 @@ def _params(rng, seed, shape, density, wind, land) -> Params:
         land_share=share if land else -1.0,
         slick_share=float(rng.choice([0.0, rng.uniform(0.02, 0.4)])),
         calibration_db=(float(rng.uniform(-1, 1)), float(rng.uniform(-1, 1))),
-        subpixel=(float(rng.uniform(0.05, 0.35)), float(rng.uniform(0.05, 0.35))),
+        subpixel=(float(rng.uniform(0.1, 0.4)), float(rng.uniform(0.1, 0.4))),
         rfi=bool(rng.random() < 0.05),
     )
 

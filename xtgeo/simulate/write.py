@@ -72,6 +72,9 @@ def _complete(path: Path, write: Callable[[Path], object]) -> None:
     part = path.with_name(f".{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error}") from error
+    try:
         write(part)
         os.replace(part, path)
     except (OSError, rasterio.errors.RasterioError, pyogrio.errors.DataSourceError) as error:

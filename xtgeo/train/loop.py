@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from xtgeo.model import Model
 from xtgeo.train.losses import focal_dice
+from xtgeo.window import Nest
 
 
 def fit(
@@ -73,3 +75,20 @@ def _average(mean: Model, model: Model, decay: float) -> None:
             a.lerp_(b, 1 - decay)
         else:
             a.copy_(b)
+
+
+@torch.inference_mode()
+def answer(model: Model, data: Tensor, valid: Tensor) -> Tensor:
+    """Probabilities (k, h, w) for a whole small scene, data (c, h, w) in the model's units, valid (h, w).
+
+    Tile by tile with the model's own span, so that context reaches as far as it will in use.
+    """
+    spec = model.spec
+    sides = (spec.margin,) * 4
+    data, valid = F.pad(data, sides)[None], F.pad(valid, sides)[None]
+    shape = data.shape[-2] - 2 * spec.margin, data.shape[-1] - 2 * spec.margin
+    out = torch.zeros(len(spec.classes), *shape)
+    for tile in Nest(shape, spec.region, spec.span, spec.margin):
+        seen = (..., *tile.full.shift(spec.margin, spec.margin).slices)
+        out[(..., *tile.core.slices)] = model(data[seen], valid[seen])[0, -len(spec.classes) :]
+    return out

@@ -1,0 +1,29 @@
+# make demo: from nothing to vessels on a picture.  make test: from nothing to a tested checkout.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test bench clean
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(PIP) install --quiet --editable .
+	touch $@
+
+.venv/tested: .venv/installed
+	$(PIP) install --quiet --editable ".[test]"
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/python examples/demo.py demo
+
+test: .venv/tested
+	$(BIN)/python -m pytest
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/pipeline.py
+	$(BIN)/python benchmarks/geolocation.py
+	$(BIN)/python benchmarks/accuracy.py
+
+clean:
+	rm -rf .venv demo build dist *.egg-info

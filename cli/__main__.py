@@ -1,0 +1,5 @@
+"""python -m xtgeo.cli"""
+
+from xtgeo.cli import main
+
+main()

@@ -1,0 +1,137 @@
+"""Trains the bundled model `vessels-s2` on Sentinel-2 ports with hand-drawn vessels (sen2ships, MIT).
+
+    python examples/train_vessels_s2.py FOLDER vessels-s2.safetensors
+
+FOLDER holds `<port>.tif` (B02 B03 B04 B08 B11, reflectance) and `<port>_vessels.gpkg`. Two ports are kept apart, for
+choosing the step and the threshold and for reporting. About an hour on two CPU cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import shapely
+import torch
+from scipy import ndimage
+
+from xtgeo import Block, Scene, Window, open_scene
+from xtgeo.allocator import keep_freed_memory
+from xtgeo.evaluate import match_objects
+from xtgeo.grid import lonlat_to_pixel
+from xtgeo.model import Model, Spec, build, save_model
+from xtgeo.train import Augment, Sample, answer, burn, crops, fit, outlines
+
+KEPT_APART = ("algiers", "valencia")
+SPEC = Spec(
+    name="vessels-s2",
+    bands=("B02", "B03", "B04", "B08", "B11"),
+    units="reflectance",
+    mean=(0.0705, 0.0840, 0.0845, 0.1365, 0.1338),
+    std=(0.0580, 0.0660, 0.0832, 0.1268, 0.1288),
+    gsd=8.0,
+    backbone="convnext_atto",
+    context="attention",
+    span=1,
+    head_dim=48,
+    licence="MIT",
+)
+SIDE, BATCH = 384, 4
+
+
+def read_port(tif: Path) -> tuple[Block, list[shapely.Polygon]]:
+    """A port's pixels and its vessels as polygons in pixels."""
+    scene = open_scene(tif)
+    vessels = gpd.read_file(tif.with_name(f"{tif.stem}_vessels.gpkg")).to_crs("EPSG:4326")
+    return scene.read(Window(0, 0, *scene.shape)), [to_pixels(scene, s) for s in vessels.geometry]
+
+
+def to_pixels(scene: Scene, outline: shapely.Geometry) -> shapely.Geometry:
+    """An outline in degrees as x = column, y = row."""
+
+    def move(lonlat: np.ndarray) -> np.ndarray:
+        row, column = lonlat_to_pixel(scene.grid, lonlat[:, 0], lonlat[:, 1])
+        return np.stack([column, row], 1)
+
+    return shapely.transform(outline, move)
+
+
+def quays(block: Block, count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Places on land within 60 m of water, where what looks like a ship is none."""
+    green, nir = block.data[1], block.data[3]
+    water = ndimage.binary_opening((green - nir) / (green + nir + 1e-6) > 0.05, iterations=2) & block.valid
+    places = np.argwhere(ndimage.binary_dilation(water, iterations=6) & ~water & block.valid)
+    return [tuple(places[i]) for i in rng.integers(len(places), size=count)] if len(places) else []
+
+
+def sample(block: Block, vessels: list, spec: Spec, rng: np.random.Generator) -> Sample:
+    """A port as the loop wants it: crops centred on ships and, somewhat fewer, on quays."""
+    mean, std = (np.array(v, np.float32)[:, None, None] for v in (spec.mean, spec.std))
+    ships = [(s.centroid.y, s.centroid.x) for s in vessels]
+    centres = ships * 20 + quays(block, 14 * len(ships), rng)
+    return Sample((block.data - mean) / std, block.valid, burn(vessels, block.valid.shape), np.array(centres))
+
+
+def score(model: Model, ports: list, threshold: float) -> dict[str, float]:
+    """Object precision, recall and F1 over whole ports."""
+    pairs = found = true = 0
+    for block, vessels in ports:
+        p = answer(model, torch.from_numpy(block.data), torch.from_numpy(block.valid))[0].numpy()
+        match = match_objects(outlines((p >= threshold) & block.valid, 3), vessels)
+        pairs, found, true = pairs + len(match.pairs), found + match.found, true + match.true
+    return {
+        "precision": round(pairs / max(1, found), 3),
+        "recall": round(pairs / true, 3),
+        "f1": round(2 * pairs / (found + true), 3),
+        "vessels": true,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("out")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--backbone", default=SPEC.backbone)
+    parser.add_argument("--context", default=SPEC.context)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    keep_freed_memory()
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    spec = replace(SPEC, backbone=args.backbone, context=args.context)
+    rng = np.random.default_rng(args.seed)
+    tifs = sorted(args.folder.glob("*.tif"))
+    samples = [sample(*read_port(tif), spec, rng) for tif in tifs if tif.stem not in KEPT_APART]
+    apart = [read_port(tif) for tif in tifs if tif.stem in KEPT_APART]
+    best = {"f1": -1.0}
+
+    def report(step: int, loss: float, model: Model) -> None:
+        for threshold in (0.4, 0.5, 0.55, 0.6, 0.65, 0.7):
+            figures = score(model, apart, threshold)
+            print(json.dumps({"step": step, "loss": round(loss, 4), "threshold": threshold, **figures}), flush=True)
+            if step > args.steps // 2 and figures["f1"] > best["f1"]:
+                provenance = {
+                    "data": "sen2ships (MIT), contains modified Copernicus Sentinel data 2023",
+                    "script": "examples/train_vessels_s2.py",
+                    "seed": args.seed,
+                    "steps": args.steps,
+                    "chosen_at_step": step,
+                    "chosen_on": {"ports": " and ".join(KEPT_APART), **figures},
+                }
+                best.update(figures)
+                final = Model(model.net, replace(spec, threshold=threshold, provenance=provenance))
+                save_model(final, args.out, dtype=torch.float16)
+
+    augment = Augment(turn=180, scale=1.4, mirror=True, gain=0.15, shift=0.35, noise=0.1)
+    batches = crops(samples, SIDE + 2 * spec.margin, BATCH, rng, centred=0.85, augment=augment)
+    fit(Model(build(spec), spec), batches, steps=args.steps, lr=2e-3, every=250, report=report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from torch import nn
+
+from xtgeo.engine import Engine, choose_engine, forward_bytes, pick_device, prepare, run
+from xtgeo.errors import ModelError, PlanError, SceneError
+from xtgeo.infer import Plan, plan, predict
+from xtgeo.model import Model, Spec, build
+from xtgeo.scene import Block, Scene
+from xtgeo.window import Nest, Window
+
+SPEC = Spec(
+    name="test",
+    bands=("vv", "vh"),
+    optional=("vv", "vh"),
+    units="db",
+    mean=(-15.0, -25.0),
+    std=(6.0, 5.0),
+    gsd=10.0,
+    region=64,
+    span=2,
+    margin=16,
+    backbone="mobilenetv4_conv_small",
+    context="attention",
+    context_dim=32,
+)
+CALM = Engine(threads=1, keep_memory=False)
+
+
+class Memory:
+    """A source over an array that remembers what was read, and by which threads."""
+
+    block_shape, row_bytes = (1, 1), 8
+
+    def __init__(self, data, valid):
+        self.pixels, self.valid, self.reads, self.threads = data, valid, [], set()
+
+    shape = property(lambda self: self.valid.shape)
+    count = property(lambda self: len(self.pixels))
+
+    def read(self, window, indexes):
+        assert window & Window(0, 0, *self.shape) == window, "a window beyond the scene was asked for"
+        self.reads.append(window)
+        self.threads.add(threading.get_ident())
+        picked = self.pixels[[i - 1 for i in indexes]]
+        return picked[(slice(None), *window.slices)].copy(), self.valid[window.slices].copy()
+
+    def maybe_valid(self, window, indexes):
+        return bool(self.valid[window.slices].any())
+
+    def coarser(self, side):
+        return None
+
+    def fingerprint(self):
+        return {"memory": 1}
+
+
+def scene(h=150, w=331, bands=("vv", "vh"), seed=0, units="db", valid=None):
+    rng = np.random.default_rng(seed)
+    data = rng.normal(-20, 5, (len(bands), h, w)).astype(np.float32)
+    valid = np.ones((h, w), bool) if valid is None else valid
+    data[:, ~valid] = 0
+    grid = GeoBox((h, w), Affine(10, 0, 500000, 0, -10, 4000000), "EPSG:32631")
+    return Scene(Memory(data, valid), grid, bands, tuple(range(1, len(bands) + 1)), units, units, "memory", "memory")
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    model = Model(build(SPEC), SPEC).eval()
+    for name, p in model.net.named_parameters():
+        if "gates" in name:
+            p.data.fill_(0.3)
+    return model
+
+
+def gather(blocks, shape, classes=1):
+    out, seen = np.zeros((classes, *shape), np.float32), np.zeros(shape, int)
+    for block in blocks:
+        out[(slice(None), *block.window.slices)] = block.data
+        seen[block.window.slices] += 1
+    assert (seen == 1).all()
+    return out
+
+
+def test_every_pixel_is_answered_once_and_as_if_the_tile_were_alone(model):
+    s = scene()
+    nest = Nest(s.shape, 64, 2, 16)
+    whole = gather(predict(s, model, plan=Plan(nest, CALM, 0)), s.shape)
+    tile = nest[1]
+    block = s.read(tile.full)
+    with torch.inference_mode():
+        alone = model(torch.from_numpy(block.data)[None], torch.from_numpy(block.valid)[None])[0].numpy()
+    assert np.allclose(whole[(slice(None), *tile.core.slices)], alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_results_depend_neither_on_workers_nor_on_threads(model, workers):
+    s = scene()
+    one = gather(predict(s, model, plan=Plan(Nest(s.shape, 64, 1, 16), CALM, 0)), s.shape)
+    many = replace(CALM, workers=workers, threads=2)
+    assert np.array_equal(one, gather(predict(s, model, plan=Plan(Nest(s.shape, 64, 1, 16), many, 0)), s.shape))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 300), (64, 64), (65, 1), (200, 129)])
+def test_scenes_smaller_than_a_region_or_odd_work(model, shape):
+    s = scene(*shape)
+    assert np.isfinite(gather(predict(s, model, plan=Plan(Nest(s.shape, 64, 2, 16), CALM, 0)), s.shape)).all()
+
+
+def test_tiles_without_measurement_are_neither_read_nor_scored(model):
+    valid = np.zeros((128, 256), bool)
+    valid[:100, :90] = True
+    s = scene(128, 256, valid=valid)
+    blocks = list(predict(s, model, plan=Plan(Nest(s.shape, 64, 1, 16), CALM, 0)))
+    assert len(s.source.reads) == 4 and len(blocks) == 8
+    for block in blocks:
+        assert np.array_equal(block.valid, valid[block.window.slices])
+        assert (block.data[:, ~block.valid] == 0).all()
+
+
+def test_some_tiles_only(model):
+    s = scene()
+    nest = Nest(s.shape, 64, 1, 16)
+    blocks = list(predict(s, model, plan=Plan(nest, CALM, 0), tiles={1, 4}))
+    assert [nest.at(b.window) for b in blocks] == [1, 4]
+
+
+def test_bands_are_found_by_name_in_any_order_and_a_missing_one_is_its_mean(model):
+    s = scene()
+    how = Plan(Nest(s.shape, 64, 2, 16), CALM, 0)
+    expected = gather(predict(s, model, plan=how), s.shape)
+    turned = replace(s, bands=("VH", "VV"), indexes=(2, 1))
+    assert np.array_equal(expected, gather(predict(turned, model, plan=how), s.shape))
+    without = gather(predict(s.select("vv"), model, plan=how), s.shape)
+    data = s.source.pixels.copy()
+    data[1] = SPEC.mean[1]
+    filled = replace(s, source=Memory(data, s.source.valid))
+    assert np.array_equal(without, gather(predict(filled, model, plan=how), s.shape))
+
+
+def test_linear_power_is_turned_into_db_and_unknown_numbers_are_refused(model):
+    s = scene()
+    power = replace(s, source=Memory(10 ** (s.source.pixels / 10) - 1e-5, s.source.valid), stored_units="linear", units="linear")
+    how = Plan(Nest(s.shape, 64, 2, 16), CALM, 0)
+    a, b = (gather(predict(x, model, plan=how), s.shape) for x in (s, power))
+    assert np.allclose(a, b, atol=2e-3)
+    with pytest.raises(SceneError, match="--units"):
+        next(predict(replace(s, stored_units="unknown", units="unknown"), model, plan=how))
+    with pytest.raises(SceneError, match="needs the bands vv, vh"):
+        next(predict(replace(s, bands=("red", "nir")), model, plan=how))
+
+
+def test_a_consumer_that_stops_early_leaves_no_thread_behind(model):
+    s = scene(400, 400)
+    before = threading.active_count()
+    stream = predict(s, model, plan=Plan(Nest(s.shape, 64, 1, 16), CALM, 0))
+    next(stream)
+    stream.close()
+    assert threading.active_count() == before and len(s.source.reads) < 20
+
+
+def test_a_source_that_fails_stops_the_work_with_its_own_error(model):
+    class Broken(Memory):
+        def read(self, window, indexes):
+            raise SceneError("the file ends here")
+
+    s = scene()
+    s = replace(s, source=Broken(s.source.pixels, s.source.valid))
+    with pytest.raises(SceneError, match="ends here"):
+        list(predict(s, model, plan=Plan(Nest(s.shape, 64, 1, 16), CALM, 0)))
+
+
+def test_memory_bounds_the_tile_and_too_little_is_refused_before_work(model):
+    s = scene(600, 600)
+    free = plan(s, model, engine=CALM)
+    assert free.nest.span == SPEC.span
+    one = plan(s, model, engine=CALM, span=1)
+    assert one.bytes < free.bytes
+    import psutil
+
+    held = psutil.Process().memory_info().rss
+    tight = plan(s, model, engine=CALM, max_memory=held + (one.bytes + free.bytes) // 2)
+    assert tight.nest.span == 1
+    with pytest.raises(PlanError, match="--max-memory"):
+        plan(s, model, engine=CALM, max_memory=held)
+    assert all(w.h < 200 for w in s.source.reads)
+
+
+def test_the_planned_bytes_are_those_of_live_tensors():
+    class Three(nn.Module):
+        """Holds its input and two tensors of the same size at its peak."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            y = x + 1
+            z = y * self.weight
+            del y
+            return z[:, :1]
+
+    spec = replace(SPEC, backbone="", context="none", stride=1, margin=0)
+    size = 100 * 80 * 2 * 4
+    counted = forward_bytes(Model(Three(), spec), CALM, (100, 80))
+    assert 3 * size <= counted <= 6 * size
+
+
+def test_the_engine_is_measured_and_kept_simple_where_asked(model):
+    block = scene(96, 96).read(Window(0, 0, 96, 96))
+    pieces = torch.from_numpy(block.data)[None], torch.from_numpy(block.valid)[None]
+    assert choose_engine(model, *pieces, device="cpu", dtype="fp32").dtype == "fp32"
+    assert choose_engine(model, *pieces, device="cpu", parallel=False).workers == 1
+    with pytest.raises(ModelError, match="unknown dtype"):
+        choose_engine(model, *pieces, dtype="fp8")
+    with pytest.raises(ModelError, match="unknown device"):
+        pick_device("tpu")
+
+
+def test_bf16_answers_nearly_as_fp32(model):
+    block = scene(128, 128).read(Window(0, 0, 128, 128))
+    pieces = torch.from_numpy(block.data)[None], torch.from_numpy(block.valid)[None]
+    a, b = (run(prepare(model, replace(CALM, dtype=d)), *pieces) for d in ("fp32", "bf16"))
+    assert (a - b).abs().max() < 0.05 and isinstance(a, torch.Tensor)
+
+
+def test_blocks_are_what_sinks_take(model):
+    s = scene(70, 70)
+    block = next(predict(s, model, plan=Plan(Nest(s.shape, 64, 2, 16), CALM, 0)))
+    assert isinstance(block, Block) and block.data.dtype == np.float32 and block.valid.dtype == bool
