@@ -9,8 +9,8 @@ import sys
 from typing import Annotated
 
 import typer
-
 from xtgeo.cli import doctor, info, models, segment, simulate
+
 from xtgeo.errors import XtgeoError
 
 app = typer.Typer(

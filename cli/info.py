@@ -7,7 +7,6 @@ import math
 from typing import Annotated
 
 import typer
-
 from xtgeo.cli.options import BandsOption, NodataOption, SceneArgument, UnitsOption, open_source
 
 

@@ -34,9 +34,8 @@ def models(
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="Name of a bundled model.")]) -> None:
     """Print a model's card: data, licence, figures, limits."""
-    from xtgeo.model.weights import BUNDLED, bundled
-
     from xtgeo.errors import ModelError
+    from xtgeo.model.weights import BUNDLED, bundled
 
     if name not in bundled():
         raise ModelError(f"no bundled model {name!r}: there are {', '.join(bundled())}")

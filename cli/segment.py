@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-
 from xtgeo.cli.options import BandsOption, NodataOption, SceneArgument, UnitsOption, memory, open_source
 
 
@@ -56,10 +55,11 @@ def segment(
         raise typer.BadParameter("nothing to write: give --out vessels.gpkg, --mask or --scores")
     limit = memory(max_memory)
 
+    from xtgeo.cli.progress import progress
+
     from xtgeo import load_model
     from xtgeo import segment as segment_
     from xtgeo.choose import choose_model
-    from xtgeo.cli.progress import progress
 
     source = open_source(scene, bands, units, nodata)
     chosen = load_model(model or choose_model(source))

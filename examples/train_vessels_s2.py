@@ -24,7 +24,8 @@ from xtgeo.allocator import keep_freed_memory
 from xtgeo.evaluate import match_objects
 from xtgeo.grid import lonlat_to_pixel
 from xtgeo.model import Model, Spec, build, save_model
-from xtgeo.train import Augment, Sample, answer, burn, crops, fit, outlines
+from xtgeo.train import Augment, Sample, answer, crops, fit
+from xtgeo.train.raster import burn, outlines
 
 KEPT_APART = ("algiers", "valencia")
 SPEC = Spec(

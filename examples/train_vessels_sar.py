@@ -19,7 +19,8 @@ from xtgeo.allocator import keep_freed_memory
 from xtgeo.evaluate import match_objects
 from xtgeo.model import Model, Spec, build, save_model
 from xtgeo.simulate import SimulatedScene, sentinel1
-from xtgeo.train import Augment, Sample, answer, burn, crops, fit, outlines
+from xtgeo.train import Augment, Sample, answer, crops, fit
+from xtgeo.train.raster import burn, outlines
 
 SPEC = Spec(
     name="vessels-sar",
@@ -35,7 +36,7 @@ SPEC = Spec(
     head_dim=32,
     licence="Apache-2.0",
 )
-SIDE, BATCH, POOL, RENEW = 768, 3, 24, 8
+SIDE, BATCH, POOL, RENEW = 640, 3, 24, 10
 
 
 def sample(scene: SimulatedScene, spec: Spec) -> Sample:
@@ -62,7 +63,7 @@ def batches(spec: Spec, augment: Augment, seed: int) -> Iterator[tuple[torch.Ten
     draw = np.random.default_rng(seed)
 
     def scene() -> Sample:
-        return sample(sentinel1((1280, 1280), seed=int(draw.integers(10**6, 2**31)), density=draw.uniform(2, 10)), spec)
+        return sample(sentinel1((1280, 1280), seed=int(draw.integers(10**6, 2**31)), density=draw.uniform(4, 16)), spec)
 
     pool = [scene() for _ in range(POOL)]
     oldest = 0

@@ -1,3 +1,5 @@
+import http.server
+import io
 import multiprocessing
 import os
 import pickle
@@ -7,6 +9,7 @@ import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 import pytest
@@ -133,6 +136,43 @@ def test_a_zip_is_read_without_unpacking(tmp_path):
         assert scene.id == "scene" and scene.fingerprint() == open_scene(href).fingerprint()
 
 
+class Ranges(http.server.SimpleHTTPRequestHandler):
+    """Serves byte ranges, as object stores do, and says nothing."""
+
+    def log_message(self, *_):
+        pass
+
+    def send_head(self):
+        path, asked = self.translate_path(self.path), self.headers.get("Range", "")
+        if not asked or not os.path.isfile(path):
+            return super().send_head()
+        size = os.path.getsize(path)
+        first, last = (int(n) if n else size - 1 for n in asked.removeprefix("bytes=").split("-"))
+        last = min(last, size - 1)
+        with open(path, "rb") as file:
+            file.seek(first)
+            body = file.read(last - first + 1)
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{last}/{size}")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        return io.BytesIO(body)
+
+
+def test_a_url_is_read_by_window_and_a_wrong_one_is_refused(tmp_path, monkeypatch):
+    write(tmp_path / "scene.tif", pixels(), tiled=True, blockxsize=128, blockysize=128, compress="deflate")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        scene = open_scene(f"{address}/scene.tif")
+        np.testing.assert_array_equal(scene.read(Window(300, 400, 99, 98)).data, pixels()[:, 300:399, 400:498])
+        assert scene.id == "scene" and scene.fingerprint()["middle"]
+        with pytest.raises(SceneError, match="absent.tif as a raster: HTTP response code: 404; check the address"):
+            open_scene(f"{address}/absent.tif")
+        server.shutdown()
+
+
 def test_valid_is_where_no_band_has_nodata_or_nan(tmp_path):
     data = pixels()
     data[0, :10], data[1, :, :10], data[1, 50, 60], data[0, 70, 80] = -99, -99, np.nan, np.inf
@@ -145,6 +185,16 @@ def test_valid_is_where_no_band_has_nodata_or_nan(tmp_path):
     untagged = write(tmp_path / "untagged.tif", data)
     np.testing.assert_array_equal(whole(open_scene(untagged, nodata=-99)).valid, expected)
     assert whole(open_scene(untagged)).valid[0, 20]
+
+
+def test_the_overview_of_a_file_with_mask_and_overviews_knows_what_is_valid(tmp_path):
+    mask = np.full((1000, 1000), 255, np.uint8)
+    mask[:500] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+        path = write(tmp_path / "x.tif", np.full((3, 1000, 1000), 7, "uint8"), mask=mask, tiled=True, overviews=(2, 4))
+    block = open_scene(path).overview(250)
+    np.testing.assert_array_equal(block.valid, np.repeat([False, True], 125)[:, None] & np.ones((250, 250), bool))
+    assert (block.data[:, block.valid] == 7).all()
 
 
 def test_a_mask_inside_the_file_and_an_alpha_band_say_what_is_valid(tmp_path):

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from xtgeo.detections import Detections
     from xtgeo.errors import JournalError, ModelError, OutputError, PlanError, SceneError, XtgeoError
     from xtgeo.infer import plan, predict
+    from xtgeo.job import segment
     from xtgeo.model import XT, Model, Spec, load_model, save_model
     from xtgeo.read import open_scene
     from xtgeo.scene import Block, Scene
-    from xtgeo.job import segment
     from xtgeo.window import Nest, Tile, Window
     from xtgeo.write import RasterSink, VectorSink
 

@@ -13,7 +13,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from xtgeo.errors import SceneError
 from xtgeo.read.blocks import BlockCache
-from xtgeo.read.gdal import Handles, bound_cache, environment, gdal_path, reason
+from xtgeo.read.gdal import Handles, bound_cache, environment, gdal_path, is_remote, reason
 from xtgeo.read.header import Header, begins_as_tiff, read_header, refuse_truncated
 from xtgeo.read.strips import Strips, find_strips
 from xtgeo.window import Window
@@ -223,6 +223,8 @@ def open_raster(href: str | os.PathLike, *, nodata: float | None = None) -> tupl
         if not os.path.exists(path) and not path.startswith("/vsi") and ":" not in path and "!" not in path:
             raise SceneError(f"no such file: {href}; check the path") from error
         remedy = "give a GeoTIFF or another raster that GDAL reads"
+        if is_remote(path):
+            remedy = "check the address, your credentials and the network"
         if begins_as_tiff(path):
             remedy = "the file is cut short or damaged: copy or download it again"
         raise SceneError(f"cannot open {href} as a raster: {reason(error)}; {remedy}") from error

@@ -1,8 +1,8 @@
 """Uncompressed GeoTIFF strips, read straight from the file: only the wanted columns of each row.
 
 A strip is as wide as the scene, and GDAL reads whole strips, converting all of them when the numbers are half floats: a
-row of 15 tiles would read the scene 15 times. xView3-SAR and Sentinel-1 measurements are written like this. Unlike a memory
-map, `pread` leaves nothing in the process's own memory.
+row of 15 tiles would read the scene 15 times. xView3-SAR and Sentinel-1 measurements are written like this. Unlike a
+memory map, `pread` leaves nothing in the process's own memory.
 """
 
 from __future__ import annotations

@@ -1,0 +1,147 @@
+"""How many ships the bundled models find, beside a threshold or CFAR detector.
+
+    python benchmarks/accuracy.py [--ports ../shared/data/sen2ships]
+
+Prints one JSON object. Objects are matched one to one at an intersection over union of 0.3 or with either centre inside the
+other. Simulated scenes have seeds that training never draws (it draws from a million up) and that chose nothing. Vessels that do not
+stand out from the sea in either polarisation (`detectable` False) are neither missed nor, when found, false.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import tempfile
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import torch
+from scipy import ndimage
+from xtgeo.detections import describe
+
+from xtgeo import load_model, open_scene, segment
+from xtgeo.decode import fragments
+from xtgeo.evaluate import match_objects
+from xtgeo.model import Model
+from xtgeo.scene import Scene
+from xtgeo.simulate import sentinel1, write_scene
+from xtgeo.window import Window
+
+SEEDS = (71, 72, 73, 74)
+PORTS = ("algiers", "valencia")
+
+
+def outlines(scene: Scene, mask: np.ndarray, least: int = 3) -> gpd.GeoDataFrame:
+    """Objects of a mask, at least `least` pixels large, as the library's own polygons."""
+    found = fragments(mask.astype(np.uint8), mask[None].astype(np.float32), Window(0, 0, *mask.shape))
+    found = found[found.pixels >= least]
+    return describe(
+        found, scene.grid, shape=scene.shape, scene_id=scene.id, classes=("vessel",), timestamp=None, model="", model_version=""
+    ).to_frame()
+
+
+def cfar(scene: Scene, factor: float = 5.0) -> gpd.GeoDataFrame:
+    """Cell-averaging CFAR in VH and VV: power over `factor` times the mean of a ring of 21 to 81 pixels, made 1 px wider."""
+    block = scene.convert("linear").read(Window(0, 0, *scene.shape))
+    valid, hit = block.valid.astype(np.float32), np.zeros(block.valid.shape, bool)
+
+    def box(x: np.ndarray, side: int) -> np.ndarray:
+        return ndimage.uniform_filter(x, side, mode="constant") * side**2
+
+    for power in block.data:
+        ring = box(power * valid, 81) - box(power * valid, 21)
+        count = box(valid, 81) - box(valid, 21)
+        smooth = ndimage.uniform_filter(power * valid, 3)
+        hit |= smooth > factor * ring / np.maximum(count, 1)
+    return outlines(scene, ndimage.binary_dilation(hit & block.valid))
+
+
+def bright_on_water(scene: Scene, level: float = 0.12) -> gpd.GeoDataFrame:
+    """Near infrared over `level` within 100 m of water (NDWI over 0), larger land left out."""
+    block = scene.read(Window(0, 0, *scene.shape))
+    green, nir = block.data[1], block.data[3]
+    water = ndimage.binary_opening((green - nir) / (green + nir + 1e-6) > 0, iterations=2)
+    bright = (nir > level) & ~water & ndimage.binary_dilation(water, iterations=10) & block.valid
+    labels, n = ndimage.label(bright, np.ones((3, 3)))
+    size = np.bincount(labels.ravel(), minlength=n + 1)
+    return outlines(scene, bright & (size[labels] < 400), 5)
+
+
+def count(found: gpd.GeoDataFrame, truth: gpd.GeoDataFrame) -> np.ndarray:
+    """Pairs, found, true; hidden vessels left out."""
+    match = match_objects(found.geometry.values, truth.to_crs(found.crs).geometry.values)
+    hidden = np.flatnonzero(~truth["detectable"].to_numpy(bool)) if "detectable" in truth else np.empty(0, int)
+    hit_hidden = np.isin(match.pairs[:, 1], hidden).sum()
+    return np.array([len(match.pairs) - hit_hidden, match.found - hit_hidden, match.true - len(hidden)])
+
+
+def figures(counts: np.ndarray) -> dict:
+    pairs, found, true = (int(v) for v in counts)
+    return {
+        "precision": round(pairs / max(found, 1), 3),
+        "recall": round(pairs / true, 3),
+        "f1": round(2 * pairs / (found + true), 3),
+        "found": found,
+        "true": true,
+    }
+
+
+def without_context(model: Model) -> Model:
+    """The same weights with every gate shut."""
+    shut = copy.deepcopy(model)
+    for name, p in shut.net.named_parameters():
+        if "gates" in name:
+            torch.nn.init.zeros_(p)
+    return shut
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ports", type=Path, default=Path("../shared/data/sen2ships"))
+    parser.add_argument("--side", type=int, default=2048, help="Of the simulated scenes, in pixels.")
+    args = parser.parse_args()
+    report: dict = {}
+    radar = load_model("vessels-sar")
+    with tempfile.TemporaryDirectory() as folder:
+        totals: dict[str, np.ndarray] = {}
+        for seed in SEEDS:
+            path = Path(folder) / f"{seed}.tif"
+            write_scene(sentinel1((args.side, args.side), seed=seed), path)
+            scene, truth = open_scene(path), gpd.read_file(path.with_name(f"{seed}_truth.gpkg"))
+            seen = {
+                "vessels-sar": segment(scene, radar),
+                "vessels-sar, fp32": segment(scene, radar, dtype="fp32"),
+                "vessels-sar, VV only": segment(scene.select("vv"), radar),
+                "vessels-sar, VH only": segment(scene.select("vh"), radar),
+                "vessels-sar, context off": segment(scene, without_context(radar)),
+            }
+            frames = {name: result.detections.to_frame() for name, result in seen.items()}
+            frames["CFAR"] = cfar(scene)
+            frames["all vessels, vessels-sar"] = frames["vessels-sar"]
+            for name, frame in frames.items():
+                known = truth.drop(columns="detectable") if name.startswith("all") else truth
+                totals[name] = totals.get(name, 0) + count(frame, known)
+        report["simulated"] = {
+            "scenes": f"{args.side} x {args.side}, seeds {SEEDS}",
+            **{name: figures(total) for name, total in totals.items()},
+        }
+    if args.ports.is_dir():
+        optical, totals = load_model("vessels-s2"), {}
+        for port in PORTS:
+            scene, truth = open_scene(args.ports / f"{port}.tif"), gpd.read_file(args.ports / f"{port}_vessels.gpkg")
+            frames = {
+                "vessels-s2": segment(scene, optical).detections.to_frame(),
+                "vessels-s2, fp32": segment(scene, optical, dtype="fp32").detections.to_frame(),
+                "vessels-s2, context off": segment(scene, without_context(optical)).detections.to_frame(),
+                "bright beside water": bright_on_water(scene),
+            }
+            for name, frame in frames.items():
+                totals[name] = totals.get(name, 0) + count(frame, truth)
+        report["ports"] = {"scenes": ", ".join(PORTS), **{name: figures(total) for name, total in totals.items()}}
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
