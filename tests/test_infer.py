@@ -57,6 +57,9 @@ class Memory:
     def coarser(self, side):
         return None
 
+    def with_cache(self, limit):
+        return self
+
     def fingerprint(self):
         return {"memory": 1}
 
@@ -92,7 +95,7 @@ def gather(blocks, shape, classes=1):
 def test_every_pixel_is_answered_once_and_as_if_the_tile_were_alone(model):
     s = scene()
     nest = Nest(s.shape, 64, 2, 16)
-    whole = gather(predict(s, model, plan=Plan(nest, CALM, 0)), s.shape)
+    whole = gather(predict(s, model, plan=Plan(nest, CALM, 0, 0)), s.shape)
     tile = nest[1]
     block = s.read(tile.full)
     with torch.inference_mode():
@@ -103,22 +106,22 @@ def test_every_pixel_is_answered_once_and_as_if_the_tile_were_alone(model):
 @pytest.mark.parametrize("workers", [2, 3])
 def test_results_depend_neither_on_workers_nor_on_threads(model, workers):
     s = scene()
-    one = gather(predict(s, model, plan=Plan(Nest(s.shape, 64, 1, 16), CALM, 0)), s.shape)
+    one = gather(predict(s, model, plan=Plan(Nest(s.shape, 64, 1, 16), CALM, 0, 0)), s.shape)
     many = replace(CALM, workers=workers, threads=2)
-    assert np.array_equal(one, gather(predict(s, model, plan=Plan(Nest(s.shape, 64, 1, 16), many, 0)), s.shape))
+    assert np.array_equal(one, gather(predict(s, model, plan=Plan(Nest(s.shape, 64, 1, 16), many, 0, 0)), s.shape))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 300), (64, 64), (65, 1), (200, 129)])
 def test_scenes_smaller_than_a_region_or_odd_work(model, shape):
     s = scene(*shape)
-    assert np.isfinite(gather(predict(s, model, plan=Plan(Nest(s.shape, 64, 2, 16), CALM, 0)), s.shape)).all()
+    assert np.isfinite(gather(predict(s, model, plan=Plan(Nest(s.shape, 64, 2, 16), CALM, 0, 0)), s.shape)).all()
 
 
 def test_tiles_without_measurement_are_neither_read_nor_scored(model):
     valid = np.zeros((128, 256), bool)
     valid[:100, :90] = True
     s = scene(128, 256, valid=valid)
-    blocks = list(predict(s, model, plan=Plan(Nest(s.shape, 64, 1, 16), CALM, 0)))
+    blocks = list(predict(s, model, plan=Plan(Nest(s.shape, 64, 1, 16), CALM, 0, 0)))
     assert len(s.source.reads) == 4 and len(blocks) == 8
     for block in blocks:
         assert np.array_equal(block.valid, valid[block.window.slices])
@@ -128,13 +131,13 @@ def test_tiles_without_measurement_are_neither_read_nor_scored(model):
 def test_some_tiles_only(model):
     s = scene()
     nest = Nest(s.shape, 64, 1, 16)
-    blocks = list(predict(s, model, plan=Plan(nest, CALM, 0), tiles={1, 4}))
+    blocks = list(predict(s, model, plan=Plan(nest, CALM, 0, 0), tiles={1, 4}))
     assert [nest.at(b.window) for b in blocks] == [1, 4]
 
 
 def test_bands_are_found_by_name_in_any_order_and_a_missing_one_is_its_mean(model):
     s = scene()
-    how = Plan(Nest(s.shape, 64, 2, 16), CALM, 0)
+    how = Plan(Nest(s.shape, 64, 2, 16), CALM, 0, 0)
     expected = gather(predict(s, model, plan=how), s.shape)
     turned = replace(s, bands=("VH", "VV"), indexes=(2, 1))
     assert np.array_equal(expected, gather(predict(turned, model, plan=how), s.shape))
@@ -148,7 +151,7 @@ def test_bands_are_found_by_name_in_any_order_and_a_missing_one_is_its_mean(mode
 def test_linear_power_is_turned_into_db_and_unknown_numbers_are_refused(model):
     s = scene()
     power = replace(s, source=Memory(10 ** (s.source.pixels / 10) - 1e-5, s.source.valid), stored_units="linear", units="linear")
-    how = Plan(Nest(s.shape, 64, 2, 16), CALM, 0)
+    how = Plan(Nest(s.shape, 64, 2, 16), CALM, 0, 0)
     a, b = (gather(predict(x, model, plan=how), s.shape) for x in (s, power))
     assert np.allclose(a, b, atol=2e-3)
     with pytest.raises(SceneError, match="--units"):
@@ -160,7 +163,7 @@ def test_linear_power_is_turned_into_db_and_unknown_numbers_are_refused(model):
 def test_a_consumer_that_stops_early_leaves_no_thread_behind(model):
     s = scene(400, 400)
     before = threading.active_count()
-    stream = predict(s, model, plan=Plan(Nest(s.shape, 64, 1, 16), CALM, 0))
+    stream = predict(s, model, plan=Plan(Nest(s.shape, 64, 1, 16), CALM, 0, 0))
     next(stream)
     stream.close()
     assert threading.active_count() == before and len(s.source.reads) < 20
@@ -174,7 +177,7 @@ def test_a_source_that_fails_stops_the_work_with_its_own_error(model):
     s = scene()
     s = replace(s, source=Broken(s.source.pixels, s.source.valid))
     with pytest.raises(SceneError, match="ends here"):
-        list(predict(s, model, plan=Plan(Nest(s.shape, 64, 1, 16), CALM, 0)))
+        list(predict(s, model, plan=Plan(Nest(s.shape, 64, 1, 16), CALM, 0, 0)))
 
 
 def test_memory_bounds_the_tile_and_too_little_is_refused_before_work(model):
@@ -233,5 +236,5 @@ def test_bf16_answers_nearly_as_fp32(model):
 
 def test_blocks_are_what_sinks_take(model):
     s = scene(70, 70)
-    block = next(predict(s, model, plan=Plan(Nest(s.shape, 64, 2, 16), CALM, 0)))
+    block = next(predict(s, model, plan=Plan(Nest(s.shape, 64, 2, 16), CALM, 0, 0)))
     assert isinstance(block, Block) and block.data.dtype == np.float32 and block.valid.dtype == bool

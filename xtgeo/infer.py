@@ -28,8 +28,10 @@ AHEAD = 2
 """Tiles read ahead of the ones being computed."""
 READERS = 2
 """Reading threads; decoding releases Python's lock."""
-SOURCE_BYTES = 200 << 20
-"""What a source may hold in decoded blocks and GDAL's own cache."""
+MOST_CACHE = 256 << 20
+"""Bytes of decoded blocks that are worth keeping; a scan over wider compressed strips decodes some of them again."""
+GDAL_BYTES = 96 << 20
+"""GDAL's own cache and what its threads work with."""
 OVERHEAD = 1.25
 """Workspace of convolutions and what the allocator cannot reuse, over the bytes of live tensors."""
 
@@ -40,6 +42,8 @@ class Plan:
 
     nest: Nest
     engine: Engine
+    cache: int
+    """Bytes for decoded blocks that several tiles share."""
     bytes: int
     """Expected peak over what the process holds already."""
 
@@ -78,9 +82,10 @@ def plan(
         for s in spans if workers == 1 else spans[:1]:
             nest = Nest(scene.shape, spec.region, s, spec.margin)
             one = replace(engine, workers=workers, threads=engine.threads * engine.workers // workers)
-            expected = _bytes(scene, model, one, nest)
+            cache = min(MOST_CACHE, scene.scan_bytes(nest.side + 2 * nest.margin))
+            expected = _bytes(scene, model, one, nest) + cache
             if held + expected <= limit:
-                return Plan(nest, one, expected)
+                return Plan(nest, one, cache, expected)
     raise PlanError(
         f"{spec.name} needs about {(held + expected) / 1e9:.1f} GB for tiles of {nest.side} pixels, {limit / 1e9:.1f} GB are "
         "allowed: raise --max-memory, or use a smaller model"
@@ -104,7 +109,7 @@ def predict(
     workers or on the regions per batch.
     """
     plan = plan or globals()["plan"](scene, model, device=device, dtype=dtype, max_memory=max_memory)
-    scene, engine = adapt(scene, model.spec), plan.engine
+    scene, engine = adapt(scene, model.spec).with_cache(plan.cache), plan.engine
     wanted = (tile for tile in plan.nest if tiles is None or tile.index in tiles)
     ready, stop = prepare(model, engine), threading.Event()
     with (
@@ -171,12 +176,11 @@ def _piece(scene: Scene, model: Model) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _bytes(scene: Scene, model: Model, engine: Engine, nest: Nest) -> int:
-    """Expected peak: forward passes, tiles read ahead, answers waiting, decoding, and the source's cache."""
+    """Expected peak without the cache: forward passes, tiles read ahead, answers that wait or are decoded."""
     side = [min(nest.side, s) + 2 * nest.margin for s in nest.shape]
     pixels = side[0] * side[1]
     forward = engine.workers * forward_bytes(model, engine, (side[0], side[1])) if engine.device == "cpu" else 0
     tiles = engine.workers + AHEAD + 1
     read = tiles * pixels * (4 * len(scene.bands) + 1)
     answers = 2 * tiles * pixels * (4 * len(model.spec.classes) + 1)
-    source = min(SOURCE_BYTES, 2 * scene.shape[0] * scene.shape[1] * 4 * len(scene.bands))
-    return int(OVERHEAD * (forward + read + answers)) + source
+    return int(OVERHEAD * (forward + read + answers)) + GDAL_BYTES

@@ -20,7 +20,7 @@ import pyarrow
 import shapely
 
 from xtgeo.choose import adapt
-from xtgeo.decode import NODATA, SCORE_SCALE, Fragments, fragments, label, quantise
+from xtgeo.decode import SCORE_SCALE, Fragments, fragments, labels, quantise
 from xtgeo.detections import Detections, describe
 from xtgeo.engine import Engine
 from xtgeo.errors import SceneError
@@ -28,10 +28,14 @@ from xtgeo.infer import Plan, plan, predict
 from xtgeo.journal import Journal
 from xtgeo.merge import merge
 from xtgeo.model import Model
+from xtgeo.outline import NODATA
 from xtgeo.read.area import read_area
 from xtgeo.scene import Block, Scene
 from xtgeo.window import Nest
-from xtgeo.write import RasterSink, check_target, write_quicklook, write_vectors
+from xtgeo.write import FORMATS, RasterSink, VectorSink, check_crs, check_target, write_quicklook
+
+
+SUFFIXES = {"out": FORMATS, "mask": (".tif", ".tiff"), "scores": (".tif", ".tiff"), "quicklook": (".png",)}
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,9 @@ def segment(
         if path is not None
     }
     for name, path in targets.items():
-        check_target(path, kind=name, overwrite=overwrite)
+        check_target(path, suffixes=SUFFIXES[name], overwrite=overwrite)
+    if crs is not None:
+        check_crs(crs)
     area = None if aoi is None else read_area(aoi, scene)
     identity = {
         "scene": scene.fingerprint(),
@@ -224,13 +230,13 @@ def _tiles(nest: Nest, area: shapely.Geometry | None) -> set[int]:
 
 def _decode(block: Block, model: Model, threshold: float, area, *, wanted: dict) -> dict[str, bytes]:
     """What is kept of a tile: fragments of objects, and the pixels of the rasters that were asked for."""
-    labels = label(block.data, block.valid, threshold=threshold)
-    answers = {"fragments": fragments(labels, block.data, block.window).to_bytes()}
+    classes = labels(block.data, block.valid, threshold=threshold)
+    answers = {"fragments": fragments(classes, block.data, block.window).to_bytes()}
     if not {"mask", "scores"} & wanted.keys():
         return answers
     inside = block.valid if area is None else block.valid & _inside(area, block.window)
     if "mask" in wanted:
-        answers["mask"] = _pack(np.where(inside, labels, NODATA))
+        answers["mask"] = _pack(np.where(inside, classes, NODATA))
     if "scores" in wanted:
         answers["scores"] = _pack(quantise(block.data, inside))
     return answers
@@ -274,15 +280,17 @@ def _write(scene, model, journal, detections, nest, targets, *, crs, run, overwr
     classes, count = model.spec.classes, len(model.spec.classes)
     rasters = {
         "mask": {"count": 1, "descriptions": ("class",), "nodata": NODATA},
-        "scores": {"count": count, "descriptions": classes, "nodata": NODATA, "scale": SCORE_SCALE},
+        "scores": {"count": count, "descriptions": classes, "nodata": NODATA, "scale": SCORE_SCALE, "averaged": True},
     }
     for name, options in rasters.items():
         if name in targets:
             with RasterSink(targets[name], scene.grid, scene.shape, overwrite=overwrite, **options) as sink:
                 for index, packed in journal.get(name):
                     core = nest[index].core
-                    sink.write(core, _unpack(packed, (options["count"], *core.shape)))
+                    pixels = _unpack(packed, (options["count"], *core.shape))
+                    sink.write(Block(core, pixels, np.ones(core.shape, bool)))
     if "quicklook" in targets:
         write_quicklook(targets["quicklook"], scene, detections, overwrite=overwrite)
     if "out" in targets:
-        write_vectors(targets["out"], detections, crs=crs, scene=scene, run=run, overwrite=overwrite)
+        with VectorSink(targets["out"], crs=crs, run=run, overwrite=overwrite) as sink:
+            sink.write(detections, (scene.id, scene.shape))

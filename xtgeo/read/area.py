@@ -10,7 +10,7 @@ import shapely
 from pyogrio.errors import DataSourceError
 
 from xtgeo.errors import SceneError
-from xtgeo.grid import lonlat_to_pixel
+from xtgeo.grid import lonlat_to_pixel, pixel_to_lonlat
 from xtgeo.scene import Scene
 
 STEP = 0.05
@@ -19,26 +19,40 @@ STEP = 0.05
 
 def read_area(path: str | os.PathLike, scene: Scene) -> shapely.Geometry:
     """The polygons of a vector file, any CRS, as one geometry with x = column, y = row of the scene."""
+    if not scene.is_georeferenced:
+        raise SceneError(f"{scene.id} has no place on the earth, an area cannot be laid over it; leave --aoi out")
     try:
         frame = gpd.read_file(path)
     except (DataSourceError, OSError) as e:
         raise SceneError(f"area {path} cannot be read as vectors: {str(e).splitlines()[0]}") from e
     if frame.crs is None:
         raise SceneError(f"area {path} has no CRS; say which it is, for example with ogr2ogr -a_srs EPSG:4326")
-    if not scene.is_georeferenced:
-        raise SceneError(f"{scene.id} has no place on the earth, an area cannot be laid over it; leave --aoi out")
     polygons = frame.geometry[frame.geometry.geom_type.isin(["Polygon", "MultiPolygon"])]
     if polygons.empty:
         raise SceneError(f"area {path} holds no polygon, found {', '.join(sorted(set(frame.geom_type))) or 'nothing'}")
-    degrees = shapely.segmentize(polygons.to_crs("EPSG:4326").values, STEP)
+    whole = shapely.union_all(shapely.make_valid(polygons.to_crs("EPSG:4326").values))
+    near = shapely.segmentize(shapely.intersection(whole, _surroundings(scene)), STEP)
 
     def to_pixel(lonlat: np.ndarray) -> np.ndarray:
         row, column = lonlat_to_pixel(scene.grid, lonlat[:, 0], lonlat[:, 1])
-        return np.stack([column, row], 1)
+        return np.round(np.stack([column, row], 1), 3)  # a ring's first and last corner stay one
 
-    pixels = shapely.transform(np.asarray(degrees), to_pixel)
-    area = shapely.union_all(shapely.make_valid(pixels[np.isfinite(shapely.area(pixels))]))
+    area = shapely.make_valid(shapely.transform(near, to_pixel))
     area = shapely.intersection(area, shapely.box(0, 0, scene.shape[1], scene.shape[0]))
     if not area.area > 0:
         raise SceneError(f"area {path} does not overlap {scene.id}; check its CRS and place")
     return area
+
+
+def _surroundings(scene: Scene) -> shapely.Geometry:
+    """Degrees in which the scene lies, and a little more; two boxes where it lies across the antimeridian."""
+    h, w = scene.shape
+    edge = np.linspace(0, 1, 21)
+    rows = np.concatenate([edge * 0, edge * 0 + h, edge * h, edge * h])
+    columns = np.concatenate([edge * w, edge * w, edge * 0, edge * 0 + w])
+    lon, lat = pixel_to_lonlat(scene.grid, rows, columns)
+    south, north = lat.min() - 0.1, lat.max() + 0.1
+    if np.ptp(lon) <= 180:
+        return shapely.box(lon.min() - 0.1, south, lon.max() + 0.1, north)
+    west, east = lon[lon > 0].min() - 0.1, lon[lon < 0].max() + 0.1
+    return shapely.union(shapely.box(west, south, 180, north), shapely.box(-180, south, east, north))

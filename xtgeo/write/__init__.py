@@ -1,0 +1,8 @@
+"""Sinks: they take blocks or detections as they come; nothing is visible at the final path until it is complete."""
+
+from xtgeo.write.quicklook import write_quicklook
+from xtgeo.write.raster import RasterSink
+from xtgeo.write.staged import check_target
+from xtgeo.write.vector import FORMATS, VectorSink, check_crs
+
+__all__ = ["FORMATS", "RasterSink", "VectorSink", "check_crs", "check_target", "write_quicklook"]
