@@ -2,9 +2,10 @@
 
     python benchmarks/accuracy.py [--ports ../shared/data/sen2ships]
 
-Prints one JSON object. Objects are matched one to one at an intersection over union of 0.3 or with either centre inside the
-other. Simulated scenes have seeds that training never draws (it draws from a million up) and that chose nothing. Vessels that do not
-stand out from the sea in either polarisation (`detectable` False) are neither missed nor, when found, false.
+Prints one JSON object. Objects are matched one to one at an intersection over union of 0.3 or with either centre inside
+the other. Simulated scenes have seeds that training never draws (it draws from a million up) and that chose nothing.
+Vessels that do not stand out from the sea in either polarisation (`detectable` False) are neither missed nor, when
+found, false.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ import geopandas as gpd
 import numpy as np
 import torch
 from scipy import ndimage
-from xtgeo.detections import describe
 
 from xtgeo import load_model, open_scene, segment
 from xtgeo.decode import fragments
+from xtgeo.detections import describe
 from xtgeo.evaluate import match_objects
 from xtgeo.model import Model
 from xtgeo.scene import Scene

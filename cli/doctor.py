@@ -21,6 +21,7 @@ DRIVERS = {
     "VRT": "virtual mosaics",
     "JP2OpenJPEG": "JPEG 2000 scenes (Sentinel-2 products)",
 }
+REINSTALL = "take the wheel, which has it: pip install --force-reinstall {}"
 VECTORS = {"GPKG": ".gpkg", "GeoJSON": ".geojson", "FlatGeobuf": ".fgb"}
 
 
@@ -64,10 +65,10 @@ def _gdal() -> Iterator[tuple[str, str, str]]:
     with rasterio.Env() as env:
         have = env.drivers()
     for name, purpose in DRIVERS.items():
-        yield f"raster {name}", purpose, "" if name in have else "reinstall rasterio from its wheel: pip install --force-reinstall rasterio"
+        yield f"raster {name}", purpose, "" if name in have else REINSTALL.format("rasterio")
     write = {name for name, mode in pyogrio.list_drivers().items() if "w" in mode}
     for name, purpose in VECTORS.items():
-        yield f"vector {name}", purpose, "" if name in write else "reinstall pyogrio from its wheel: pip install --force-reinstall pyogrio"
+        yield f"vector {name}", purpose, "" if name in write else REINSTALL.format("pyogrio")
 
 
 def _proj() -> Iterator[tuple[str, str, str]]:

@@ -42,10 +42,8 @@ def info(
 
 def describe(scene) -> dict:
     """The facts as plain values."""
-    import numpy as np
-
     from xtgeo.choose import fitting_models, misfits
-    from xtgeo.grid import GcpGrid, grid_crs, pixel_size_m, pixel_to_lonlat
+    from xtgeo.grid import GcpGrid, grid_crs, lonlat_bounds, pixel_size_m
     from xtgeo.model import bundled, load_spec
     from xtgeo.scene import UNITS
 
@@ -57,17 +55,7 @@ def describe(scene) -> dict:
         place = "none: no CRS and no ground control points"
     else:
         place = f"EPSG:{crs.to_epsg()}" if crs.to_epsg() else crs.to_wkt().split('"')[1]
-    bounds = None
-    if scene.is_georeferenced:
-        edge = np.linspace(0, 1, 21)
-        rows = np.concatenate([edge * 0, edge * 0 + h, edge * h, edge * h])
-        columns = np.concatenate([edge * w, edge * w, edge * 0, edge * 0 + w])
-        lon, lat = pixel_to_lonlat(scene.grid, rows, columns)
-        if np.ptp(lon) > 180:  # across the antimeridian: east is smaller than west, as in RFC 7946
-            bounds = [lon[lon > 0].min(), lat.min(), lon[lon < 0].max(), lat.max()]
-        else:
-            bounds = [lon.min(), lat.min(), lon.max(), lat.max()]
-        bounds = [round(float(v), 6) for v in bounds]
+    bounds = [round(v, 6) for v in lonlat_bounds(scene.grid)] if scene.is_georeferenced else None
     fitting = fitting_models(scene)
     return {
         "id": scene.id,

@@ -95,7 +95,8 @@ def test_without_context_the_tile_is_the_plain_backbone_and_head():
     data, valid = tile(128, 96)
     with torch.inference_mode():
         x = (data - model.mean) / model.std
-        levels = [level[..., 16 // s : -16 // s, 16 // s : -16 // s] for level, s in zip(model.net.regions(x), (2, 4, 8, 16))]
+        inner = [slice(16 // s, -16 // s) for s in model.net.regions.strides]
+        levels = [level[..., i, i] for level, i in zip(model.net.regions(x), inner, strict=True)]
         assert torch.equal(model.net.head(levels), model.logits(data, valid))
 
 

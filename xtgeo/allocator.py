@@ -14,14 +14,15 @@ TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, ARENA_MAX = -1, -2, -3, -8
 
 
 def keep_freed_memory(keep: bool = True) -> bool:
-    """Lets this process reuse freed memory (or, with False, give it back as by default); True where it took effect."""
+    """Lets this process reuse freed memory (or, with False, give most of it back); True where it took effect."""
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    large, usual = 2**31 - 1, 128 * 1024
-    values = {TRIM_THRESHOLD: large, MMAP_THRESHOLD: large, TOP_PAD: 64 << 20, ARENA_MAX: 1}
-    if not keep:
-        values = {TRIM_THRESHOLD: usual, MMAP_THRESHOLD: usual, TOP_PAD: usual}
+    # The usual thresholds grow with use up to these; once set by hand they stay where they are.
+    most, usual = 2**31 - 1, 32 << 20
+    values = {TRIM_THRESHOLD: 2 * usual, MMAP_THRESHOLD: usual, TOP_PAD: 128 << 10}
+    if keep:
+        values = {TRIM_THRESHOLD: most, MMAP_THRESHOLD: most, TOP_PAD: 64 << 20, ARENA_MAX: 1}
     return all(mallopt(name, value) == 1 for name, value in values.items())

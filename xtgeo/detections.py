@@ -39,7 +39,15 @@ from odc.geo.crs import CRS
 
 from xtgeo.decode import Fragments
 from xtgeo.errors import SceneError
-from xtgeo.grid import GcpGrid, Grid, _period, grid_crs, is_georeferenced, pixel_to_crs, pixel_to_lonlat
+from xtgeo.grid import (
+    GcpGrid,
+    Grid,
+    grid_crs,
+    is_georeferenced,
+    pixel_to_crs,
+    pixel_to_lonlat,
+    round_the_earth,
+)
 
 FIELDS = {
     "detect_id": "str",
@@ -179,7 +187,7 @@ def on_map(polygons: np.ndarray, grid: Grid, crs: object = None) -> np.ndarray:
     x, y = pixel_to_crs(grid, xy[:, 1], xy[:, 0], crs)
     if not np.isfinite(x + y).all():
         raise SceneError(f"some outlines do not lie in the area of {target}; choose another output CRS")
-    turn = 0.0 if crs is None and not isinstance(grid, GcpGrid) else _period(target)
+    turn = 0.0 if crs is None and not isinstance(grid, GcpGrid) else round_the_earth(target)
     if turn:
         first = x[np.searchsorted(index, np.arange(len(polygons)))]
         x = x + turn * np.round((first[index] - x) / turn)

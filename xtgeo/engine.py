@@ -11,7 +11,7 @@ import os
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -77,7 +77,7 @@ def choose_engine(
 ) -> Engine:
     """The fastest engine for a piece of a scene, data (1, c, y, x) and valid (1, y, x), about one region.
 
-    Tried in turn, each kept if clearly faster: the allocator, bf16, one worker per core (unless not `parallel`).
+    Tried in turn, each kept if clearly faster: bf16, the allocator, one worker per core (unless not `parallel`).
     The allocator is left as chosen.
     """
     if dtype not in ("auto", *DTYPES):
@@ -88,32 +88,32 @@ def choose_engine(
         return Engine("cuda", "bf16" if fast else "fp32", True, 1, cores(), 16, False)
     n = cores()
     best = Engine("cpu", "fp32" if dtype == "auto" else dtype, True, 1, n, keep_memory=False)
-    keep_freed_memory(False)
-    took = _seconds(model, best, data, valid)
+    ready = {best.dtype: prepare(model, best)}
+    took = _seconds(ready[best.dtype], best, data, valid)
     for change in _changes(dtype, n, parallel):
-        other = Engine(**{**best.__dict__, **change})
-        if other.keep_memory and not keep_freed_memory():
+        other = replace(best, **change)
+        if change.get("keep_memory") and not keep_freed_memory():
             continue
-        seconds = _seconds(model, other, data, valid)
+        if other.dtype not in ready:
+            ready[other.dtype] = prepare(model, other)
+        seconds = _seconds(ready[other.dtype], other, data, valid)
         if seconds < WORTH * took:
             best, took = other, seconds
-        else:
-            keep_freed_memory(best.keep_memory)
+        elif change.get("keep_memory"):
+            keep_freed_memory(False)
     return best
 
 
 def _changes(dtype: str, n: int, parallel: bool) -> list[dict]:
-    changes: list[dict] = [{"keep_memory": True}]
-    if dtype == "auto":
-        changes.append({"dtype": "bf16"})
+    changes: list[dict] = [{"dtype": "bf16"}] if dtype == "auto" else []
+    changes.append({"keep_memory": True})
     if parallel and n > 1:
         changes.append({"workers": n, "threads": 1})
     return changes
 
 
-def _seconds(model: Model, engine: Engine, data: Tensor, valid: Tensor, rounds: int = 2) -> float:
+def _seconds(ready: Model, engine: Engine, data: Tensor, valid: Tensor, rounds: int = 2) -> float:
     """Seconds per piece, the best of some rounds after one that does not count."""
-    ready = prepare(model, engine)
     best = float("inf")
     with ThreadPoolExecutor(engine.workers, initializer=torch.set_num_threads, initargs=(engine.threads,)) as pool:
         for i in range(rounds + 1):

@@ -192,7 +192,7 @@ def lonlat_to_pixel(grid: Grid, lon, lat) -> tuple[np.ndarray, np.ndarray]:
     else:
         crs = _crs_or_refuse(grid)
         x, y = _transform(CRS("EPSG:4326"), crs, lon.ravel(), lat.ravel())
-        if period := _period(crs):
+        if period := round_the_earth(crs):
             x = x + period * np.round((_middle(grid)[0] - x) / period)
         column, row = _apply(~grid.affine, x, y)
     return row.reshape(lon.shape), column.reshape(lon.shape)
@@ -239,6 +239,18 @@ def pixel_size_m(grid: Grid) -> tuple[float, float]:
         return float("nan"), float("nan")
     down, across = WGS84.inv(lon[::2], lat[::2], lon[1::2], lat[1::2])[2]
     return float(down), float(across)
+
+
+def lonlat_bounds(grid: Grid) -> tuple[float, float, float, float]:
+    """West, south, east, north in degrees; across the antimeridian east is smaller than west, as in RFC 7946."""
+    h, w = grid.shape
+    edge, none = np.linspace(0, 1, 21), np.zeros(21)
+    rows, columns = np.concatenate([none, none + h, edge * h, edge * h]), np.concatenate([edge * w, edge * w, none, none + w])
+    lon, lat = pixel_to_lonlat(grid, rows, columns)
+    lon, lat = lon[np.isfinite(lon + lat)], lat[np.isfinite(lon + lat)]
+    if np.ptp(lon) > 180:
+        return float(lon[lon > 0].min()), float(lat.min()), float(lon[lon < 0].max()), float(lat.max())
+    return float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())
 
 
 def same_grid(a: Grid, b: Grid, tolerance_px: float = 0.01) -> bool:
@@ -344,7 +356,7 @@ def _to_lonlat(crs: CRS, x, y) -> tuple[np.ndarray, np.ndarray]:
     return np.where(lost, np.nan, lon), np.where(lost, np.nan, lat)
 
 
-def _period(crs: CRS) -> float:
+def round_the_earth(crs: CRS) -> float:
     """After how many units x comes round the earth again: 0 for most."""
     if crs.geographic:
         return 360.0

@@ -34,7 +34,6 @@ from xtgeo.scene import Block, Scene
 from xtgeo.window import Nest
 from xtgeo.write import FORMATS, RasterSink, VectorSink, check_crs, check_target, write_quicklook
 
-
 SUFFIXES = {"out": FORMATS, "mask": (".tif", ".tiff"), "scores": (".tif", ".tiff"), "quicklook": (".png",)}
 
 

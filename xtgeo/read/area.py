@@ -10,7 +10,7 @@ import shapely
 from pyogrio.errors import DataSourceError
 
 from xtgeo.errors import SceneError
-from xtgeo.grid import lonlat_to_pixel, pixel_to_lonlat
+from xtgeo.grid import lonlat_bounds, lonlat_to_pixel
 from xtgeo.scene import Scene
 
 STEP = 0.05
@@ -46,13 +46,8 @@ def read_area(path: str | os.PathLike, scene: Scene) -> shapely.Geometry:
 
 def _surroundings(scene: Scene) -> shapely.Geometry:
     """Degrees in which the scene lies, and a little more; two boxes where it lies across the antimeridian."""
-    h, w = scene.shape
-    edge = np.linspace(0, 1, 21)
-    rows = np.concatenate([edge * 0, edge * 0 + h, edge * h, edge * h])
-    columns = np.concatenate([edge * w, edge * w, edge * 0, edge * 0 + w])
-    lon, lat = pixel_to_lonlat(scene.grid, rows, columns)
-    south, north = lat.min() - 0.1, lat.max() + 0.1
-    if np.ptp(lon) <= 180:
-        return shapely.box(lon.min() - 0.1, south, lon.max() + 0.1, north)
-    west, east = lon[lon > 0].min() - 0.1, lon[lon < 0].max() + 0.1
+    west, south, east, north = lonlat_bounds(scene.grid)
+    west, south, east, north = west - 0.1, south - 0.1, east + 0.1, north + 0.1
+    if west <= east:
+        return shapely.box(west, south, east, north)
     return shapely.union(shapely.box(west, south, 180, north), shapely.box(-180, south, east, north))

@@ -10,11 +10,13 @@ from PIL import Image, ImageDraw
 
 from xtgeo.detections import Detections
 from xtgeo.scene import Block, Scene
-from xtgeo.write.staged import check_target, staged
+from xtgeo.write.staged import check_target, reported, staged
 
 OUTLINE, RING = (255, 210, 0, 255), (255, 90, 60, 255)
 SMALL = 8
 """Objects of fewer pixels in the picture get a ring around them."""
+GAMMA = 0.7
+"""Of reflectance: the sea is dark, and vessels are at sea."""
 RGB = (("red", "green", "blue"), ("b04", "b03", "b02"), ("band_1", "band_2", "band_3"))
 
 
@@ -23,44 +25,53 @@ def write_quicklook(
 ) -> None:
     """A PNG of at most `max_side` pixels: the scene from block means, outlines on top, nodata transparent.
 
-    Radar is shown in decibels (VV red and blue, VH green, or grey), optical scenes in true colour where they have it.
+    Radar is shown in decibels (VH red, VV blue, their mean green, which makes the sea blue; else grey), optical scenes in
+    true colour where they have it. A small scene is enlarged up to four times.
     """
     path = check_target(path, suffixes=(".png",), overwrite=overwrite)
-    block = scene.overview(max_side)
-    picture = Image.fromarray(_colours(scene, block))
-    scale = np.array([block.valid.shape[1] / scene.shape[1], block.valid.shape[0] / scene.shape[0]])
-    enlarge = max(1, min(max_side // max(block.valid.shape), 4))
-    if enlarge > 1:
-        picture = picture.resize((picture.width * enlarge, picture.height * enlarge), Image.Resampling.NEAREST)
+    picture = _fit(Image.fromarray(_colours(scene, scene.overview(2 * max_side))), max_side)
+    scale = np.array([picture.width / scene.shape[1], picture.height / scene.shape[0]])
     pen = ImageDraw.Draw(picture)
-    for outline in shapely.transform(detections.geometry, lambda xy: xy * scale * enlarge):
+    for outline in shapely.transform(detections.geometry, lambda xy: xy * scale):
+        for ring in shapely.get_rings(shapely.get_parts(outline)):
+            pen.line([tuple(p) for p in ring.coords], fill=OUTLINE, width=1)
         x0, y0, x1, y1 = outline.bounds
-        for polygon in shapely.get_parts(outline):
-            pen.line([tuple(p) for p in polygon.exterior.coords], fill=OUTLINE, width=1)
         if max(x1 - x0, y1 - y0) < SMALL:
-            pen.ellipse([(x0 + x1) / 2 - SMALL, (y0 + y1) / 2 - SMALL, (x0 + x1) / 2 + SMALL, (y0 + y1) / 2 + SMALL], outline=RING)
-    with staged(path, overwrite=overwrite) as part:
+            x, y = (x0 + x1) / 2, (y0 + y1) / 2
+            pen.ellipse([x - SMALL, y - SMALL, x + SMALL, y + SMALL], outline=RING, width=2)
+    with staged(path, overwrite=overwrite) as part, reported(path):
         picture.save(part, "PNG", optimize=False)
+
+
+def _fit(picture: Image.Image, max_side: int) -> Image.Image:
+    """As large as `max_side` allows, but no pixel larger than 4 x 4."""
+    zoom = max_side / max(picture.size)
+    zoom = min(4, int(zoom)) if zoom >= 1 else zoom
+    size = tuple(max(1, round(side * zoom)) for side in picture.size)
+    return picture.resize(size, Image.Resampling.NEAREST if zoom >= 1 else Image.Resampling.BOX)
 
 
 def _colours(scene: Scene, block: Block) -> np.ndarray:
     """(y, x, 4) uint8."""
     names = [band.lower() for band in scene.bands]
+    data = block.data
+    if scene.units in ("linear", "amplitude"):
+        data = np.log10(np.maximum(data, 1e-5))
+    gamma = 1.0
     if {"vv", "vh"} <= set(names):
-        picked = [names.index("vv"), names.index("vh"), names.index("vv")]
+        vv, vh = data[names.index("vv")], data[names.index("vh")]
+        layers = vh, (vv + vh) / 2, vv
     else:
         wanted = next((bands for bands in RGB if set(bands) <= set(names)), (names[0],) * 3)
-        picked = [names.index(band) for band in wanted]
-    layers = block.data[picked]
-    if scene.units in ("linear", "amplitude"):
-        layers = np.log10(np.maximum(layers, 1e-5))
-    grey = np.stack([_stretch(layer, block.valid) for layer in layers], -1)
-    return np.concatenate([grey, np.where(block.valid, 255, 0).astype(np.uint8)[..., None]], -1)
+        layers = [data[names.index(band)] for band in wanted]
+        gamma = GAMMA if scene.units in ("reflectance", "dn10000") else 1.0
+    alpha = np.where(block.valid, 255, 0).astype(np.uint8)
+    return np.stack([*(_stretch(layer, block.valid, gamma) for layer in layers), alpha], -1)
 
 
-def _stretch(layer: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Valid values between their 1st and 99.5th percentile as 0 to 255."""
+def _stretch(layer: np.ndarray, valid: np.ndarray, gamma: float) -> np.ndarray:
+    """Valid values between their 1st and 99.5th percentile as 0 to 255; below 1, `gamma` lifts what is dark."""
     if not valid.any():
         return np.zeros(layer.shape, np.uint8)
     low, high = np.percentile(layer[valid], (1, 99.5))
-    return (np.clip((layer - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8)
+    return (np.clip((layer - low) / max(high - low, 1e-6), 0, 1) ** gamma * 255).astype(np.uint8)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
+from zlib import crc32
 
 import numpy as np
 import rasterio
@@ -13,13 +16,15 @@ import rasterio.shutil
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.control import GroundControlPoint
+from rasterio.env import set_gdal_config
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window as RasterWindow
 
 from xtgeo.grid import GcpGrid, Grid
 from xtgeo.window import Window
-from xtgeo.write.staged import check_target, reported
+from xtgeo.write.staged import BROKEN, check_target, reported, staged
 
-CACHE_MB = 64
+CACHE_BYTES = 32 << 20
 BLOCK = 512
 
 
@@ -34,8 +39,8 @@ class RasterSink:
     """A raster on a scene's grid, written block by block in any order; a cloud-optimised GeoTIFF when complete.
 
     Blocks go to a tiled file beside the target, which becomes a COG with overviews on leaving the context; on an
-    error nothing is left. Pixels that no block brings are nodata. Georeference as the scene's: CRS and transform, all
-    control points, or none.
+    error nothing is left. A pixel is brought once at most; what no block brings is nodata. Georeference as the scene's:
+    CRS and transform, all control points, or none.
 
         with RasterSink("mask.tif", scene.grid, scene.shape, nodata=255) as sink:
             for block in blocks:
@@ -59,9 +64,7 @@ class RasterSink:
     ):
         """averaged: overviews are means, for quantities; without it the nearest pixel, for classes."""
         self.path = check_target(path, suffixes=(".tif", ".tiff"), overwrite=overwrite)
-        self._part = self.path.with_name(f".{self.path.stem}.partial.tif")
-        self._cog = self.path.with_name(f".{self.path.stem}.cog.tif")
-        self._averaged, self._nodata, self._count = averaged, nodata, count
+        self._overwrite, self._averaged, self._nodata = overwrite, averaged, nodata
         self._profile = {
             "driver": "GTiff", "dtype": dtype, "count": count, "height": shape[0], "width": shape[1], "nodata": nodata,
             "tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "zstd", "zstd_level": 1,
@@ -70,15 +73,9 @@ class RasterSink:
         self._scale, self._descriptions, self._colours = scale, descriptions, colours
 
     def __enter__(self) -> RasterSink:
-        self._remove()
-        with reported(self.path):
-            self._file = self._env().__enter__() and rasterio.open(self._part, "w", **self._profile)
-            if self._descriptions:
-                self._file.descriptions = tuple(self._descriptions)
-            if self._scale is not None:
-                self._file.scales = (self._scale,) * self._count
-            if self._colours:
-                self._file.write_colormap(1, {value: (*rgb, 255) for value, rgb in self._colours.items()})
+        self._brought: list[tuple[RasterWindow, int]] = []
+        self._work = self._staged()
+        self._file = self._work.__enter__()
         return self
 
     def write(self, block: Pixels) -> None:
@@ -88,40 +85,66 @@ class RasterSink:
         if valid is not None and self._nodata is not None and not valid.all():
             data = np.where(valid, data, np.array(self._nodata, data.dtype))
         y, x, h, w = block.window.y, block.window.x, block.window.h, block.window.w
+        window = RasterWindow(x, y, w, h)
+        self._brought.append((window, crc32(np.ascontiguousarray(data))))
         with reported(self.path):
-            self._file.write(data, window=RasterWindow(x, y, w, h))
+            self._file.write(data, window=window)
 
     def __exit__(self, kind, error, traceback) -> None:
-        try:
+        self._work.__exit__(kind, error, traceback)
+
+    @contextmanager
+    def _staged(self) -> Iterator[rasterio.io.DatasetWriter]:
+        if "GDAL_CACHEMAX" not in os.environ:
+            set_gdal_config("GDAL_CACHEMAX", CACHE_BYTES)
+        with staged(self.path, overwrite=self._overwrite) as part, rasterio.Env():
+            blocks = part.with_name(f"{part.name}.blocks")
             with reported(self.path):
-                self._file.close()
-                if kind is None:
-                    self._finish()
-        finally:
-            self._leave()
-            self._remove()
+                file = self._create(blocks)
+            try:
+                yield file
+            except BaseException:
+                with suppress(*BROKEN):
+                    file.close()
+                raise
+            with reported(self.path):
+                file.close()
+                self._to_cog(blocks, part)
+                self._check(part)
 
-    def _finish(self) -> None:
-        how = "average" if self._averaged else "nearest"
-        options = {"compress": "zstd", "level": 9, "overview_resampling": how, "BIGTIFF": "IF_SAFER", "blocksize": BLOCK}
-        if np.dtype(self._profile["dtype"]).kind in "iu":
-            options["predictor"] = "yes" if self._averaged else "no"
-        rasterio.shutil.copy(self._part, self._cog, driver="COG", **options)
-        with open(self._cog, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(self._cog, self.path)
+    def _create(self, blocks: Path) -> rasterio.io.DatasetWriter:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the scene is not, and that was asked for
+            file = rasterio.open(blocks, "w", **self._profile)
+        if self._descriptions:
+            file.descriptions = tuple(self._descriptions)
+        if self._scale is not None:
+            file.scales = (self._scale,) * file.count
+        if self._colours:
+            file.write_colormap(1, {value: (*rgb, 255) for value, rgb in self._colours.items()})
+        return file
 
-    def _env(self) -> rasterio.Env:
-        self._environment = rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_NUM_THREADS=1)
-        return self._environment
+    def _to_cog(self, blocks: Path, part: Path) -> None:
+        rasterio.shutil.copy(
+            blocks,
+            part,
+            driver="COG",
+            compress="zstd",
+            level=1,  # level 9 takes twice the time and leaves scores no smaller
+            predictor="yes" if self._averaged else "no",
+            overview_resampling="average" if self._averaged else "nearest",
+            blocksize=BLOCK,
+            bigtiff="IF_SAFER",
+        )
 
-    def _leave(self) -> None:
-        self._environment.__exit__()
-
-    def _remove(self) -> None:
-        for path in (self._part, self._cog):
-            for left in (path, Path(f"{path}.aux.xml"), Path(f"{path}.ovr.tmp"), Path(f"{path}.msk")):
-                left.unlink(missing_ok=True)
+    def _check(self, part: Path) -> None:
+        """Refuses a file that is not all there: on a full disk GDAL can lose its last steps and say nothing."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(part) as file:
+                for window, checksum in self._brought:
+                    if crc32(file.read(window=window)) != checksum:
+                        raise OSError("what was written does not come back")
 
 
 def _place(grid: Grid) -> dict:

@@ -1,17 +1,28 @@
-"""Files that appear under their names only when they are complete."""
+"""Files that appear under their names only when they are complete, and what can go wrong on the way, in one line."""
 
 from __future__ import annotations
 
 import errno
+import glob
 import os
+import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pyogrio.errors import DataSourceError, FeatureError
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
+
 from xtgeo.errors import OutputError
 
-FULL = ("no space left", "disk is full", "disk full", "file too large", "write error", "short write", "i/o error")
-"""How the libraries below say that a disk is full."""
+BROKEN = (OSError, sqlite3.Error, DataSourceError, FeatureError, RasterioError, CPLE_BaseError)
+"""How the libraries below say that they could not write."""
+FULL = ("no space left", "disk is full", "disk full", "file too large")
+"""What they say, at best, when the disk is full; often it is no more than that writing failed."""
+LITTLE = 1 << 20
+"""A disk with fewer free bytes counts as full."""
 
 
 def check_target(path: os.PathLike | str, *, suffixes: tuple[str, ...] = (), overwrite: bool = False) -> Path:
@@ -32,31 +43,48 @@ def check_target(path: os.PathLike | str, *, suffixes: tuple[str, ...] = (), ove
 
 @contextmanager
 def staged(path: os.PathLike | str, *, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; moved there when the block ends well, removed when it does not."""
+    """A temporary name beside `path` to write to; moved there when the block ends well, removed when it does not.
+
+    Other files whose names begin with the temporary one go with it. What a killed run left is replaced by the next.
+    """
     path = check_target(path, overwrite=overwrite)
     part = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
         with reported(path):
-            part.unlink(missing_ok=True)
-            yield part
+            _remove(part)
+        yield part
+        with reported(path):
             with open(part, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(part, path)
     finally:
-        for left in (part, *(part.with_name(part.name + s) for s in ("-journal", "-wal", "-shm", ".aux.xml"))):
-            left.unlink(missing_ok=True)
+        _remove(part)
 
 
 @contextmanager
 def reported(path: Path) -> Iterator[None]:
-    """A full or broken disk is an OutputError in one line; what is not about writing passes."""
+    """Makes an OutputError of what the libraries raise when a file cannot be written. For writing alone."""
     try:
         yield
-    except Exception as e:
+    except BROKEN as e:
         text = " ".join(str(e).split())
-        full = isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-        if full or any(word in text.lower() for word in FULL):
+        if _is_full(e, path):
             raise OutputError(f"{path} cannot be written, the disk is full ({text}): free some space, run again") from e
-        if isinstance(e, PermissionError):
-            raise OutputError(f"{path} cannot be written: {text}") from e
-        raise
+        raise OutputError(f"{path} cannot be written ({text}): check the folder's rights and space, run again") from e
+
+
+def _is_full(error: BaseException | None, path: Path) -> bool:
+    if shutil.disk_usage(path.parent).free < LITTLE:
+        return True
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            return True
+        if any(words in str(error).lower() for words in FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _remove(part: Path) -> None:
+    for left in part.parent.glob(glob.escape(part.name) + "*"):
+        left.unlink(missing_ok=True)

@@ -6,7 +6,9 @@ import os
 import sqlite3
 import warnings
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from io import BytesIO
+from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
@@ -18,7 +20,8 @@ from pyproj.exceptions import CRSError
 
 from xtgeo.detections import Detections, on_map
 from xtgeo.errors import OutputError
-from xtgeo.write.staged import check_target, staged
+from xtgeo.grid import is_georeferenced
+from xtgeo.write.staged import check_target, reported, staged
 
 FORMATS = (".gpkg", ".geojson", ".fgb", ".parquet", ".csv")
 EPOCH = "2000-01-01T00:00:00.000Z"
@@ -32,7 +35,7 @@ class VectorSink:
             sink.write(detections)
 
     .gpkg has the layer `detections`, the layer `scene_footprint` and, with `run`, a table of plain values. .geojson is RFC
-    7946: longitude and latitude, whatever `crs` says. .csv has the outline as WKT.
+    7946: longitude and latitude, whatever `crs` says; pixels where the scene has no place. .csv has the outline as WKT.
     """
 
     def __init__(
@@ -47,8 +50,6 @@ class VectorSink:
         self.path = check_target(path, suffixes=FORMATS, overwrite=overwrite)
         if crs is not None:
             check_crs(crs)
-        if self.path.suffix.lower() == ".geojson":
-            crs = "EPSG:4326"
         self._crs, self._run, self._overwrite = crs, run, overwrite
         self._frames: list[gpd.GeoDataFrame] = []
         self._footprints: list[gpd.GeoDataFrame] = []
@@ -58,47 +59,70 @@ class VectorSink:
 
     def write(self, detections: Detections, footprint: tuple[str, tuple[int, int]] | None = None) -> None:
         """Objects of one scene, and, where it is to be kept, the scene's name and shape for its outline."""
-        frame = detections.to_frame(self._crs)
+        crs = self._frames[0].crs if self._frames else self._crs
+        if self.path.suffix.lower() == ".geojson":
+            crs = "EPSG:4326" if is_georeferenced(detections.grid) else None
+        frame = detections.to_frame(crs)
         self._frames.append(frame)
         if footprint is not None:
             name, (h, w) = footprint
             box = np.array([shapely.multipolygons([shapely.box(0, 0, w, h)])], object)
-            outline = on_map(box, detections.grid, self._crs)
+            outline = on_map(box, detections.grid, crs)
             self._footprints.append(gpd.GeoDataFrame({"scene_id": [name]}, geometry=outline, crs=frame.crs))
 
     def __exit__(self, kind, error, traceback) -> None:
         if kind is not None or not self._frames:
             return
-        frame = pd.concat([f.to_crs(self._frames[0].crs) if f.crs else f for f in self._frames], ignore_index=True)
-        with staged(self.path, overwrite=self._overwrite) as part, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "'crs' was not provided")  # pixels have none, and that was asked for
+        frame = pd.concat(self._frames, ignore_index=True)
+        # Pixels have no CRS, and that was asked for.
+        with staged(self.path, overwrite=self._overwrite) as part, reported(self.path), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "'crs' was not provided")
             match self.path.suffix.lower():
                 case ".gpkg":
                     self._write_gpkg(part, frame)
                 case ".geojson":
-                    write = {"driver": "GeoJSON", "RFC7946": "YES", "COORDINATE_PRECISION": 7}
-                    pyogrio.write_dataframe(frame, part, geometry_type="MultiPolygon", **write)
+                    standard = "YES" if frame.crs else "NO"
+                    _write_whole(part, frame, driver="GeoJSON", RFC7946=standard, COORDINATE_PRECISION=7)
                 case ".fgb":
-                    pyogrio.write_dataframe(frame, part, driver="FlatGeobuf", geometry_type="MultiPolygon")
+                    _write_whole(part, frame, driver="FlatGeobuf")
                 case ".parquet":
                     frame.to_parquet(part, index=False)
                 case ".csv":
                     table = pd.DataFrame(frame.drop(columns="geometry"))
                     table.assign(geometry=frame.geometry.to_wkt(rounding_precision=7)).to_csv(part, index=False)
 
-    def _write_gpkg(self, part, frame: gpd.GeoDataFrame) -> None:
+    def _write_gpkg(self, part: Path, frame: gpd.GeoDataFrame) -> None:
+        layers = {"detections": frame}
+        if self._footprints:
+            layers["scene_footprint"] = pd.concat(self._footprints, ignore_index=True)
+        if self._run:
+            layers["run"] = pd.DataFrame({k: [v] for k, v in self._run.items()})
         with _still_clock():
-            options = {"driver": "GPKG", "geometry_type": "MultiPolygon"}
-            pyogrio.write_dataframe(frame, part, layer="detections", **options)
-            if self._footprints:
-                outlines = pd.concat(self._footprints, ignore_index=True)
-                pyogrio.write_dataframe(outlines, part, layer="scene_footprint", append=True, **options)
-            if self._run:
-                table = pd.DataFrame({k: [v] for k, v in self._run.items()})
-                pyogrio.write_dataframe(table, part, layer="run", driver="GPKG", append=True)
-        with sqlite3.connect(part) as db:
+            for name, table in layers.items():
+                shape = {"geometry_type": "MultiPolygon"} if "geometry" in table else {}
+                pyogrio.write_dataframe(table, part, layer=name, driver="GPKG", append=name != "detections", **shape)
+        with closing(sqlite3.connect(part)) as db, db:
+            for name, table in layers.items():
+                _check_layer(db, name, table)
             db.execute("UPDATE gpkg_contents SET last_change = ?", (EPOCH,))
-        db.close()
+
+
+def _write_whole(part: Path, frame: gpd.GeoDataFrame, **options) -> None:
+    """Through memory: on a full disk GDAL can close these files short of their ends and say nothing."""
+    memory = BytesIO()
+    pyogrio.write_dataframe(frame, memory, layer="detections", geometry_type="MultiPolygon", **options)
+    part.write_bytes(memory.getvalue())
+
+
+def _check_layer(db: sqlite3.Connection, name: str, table: pd.DataFrame) -> None:
+    """Refuses a layer that is not all there: on a full disk GDAL can lose its last steps and say nothing."""
+    counts = [f'SELECT count(*) FROM "{name}"', f"SELECT feature_count FROM gpkg_ogr_contents WHERE table_name = '{name}'"]
+    if "geometry" in table:
+        counts.append(f'SELECT count(*) FROM "rtree_{name}_geom"')
+    found = [db.execute(count).fetchone() for count in counts]
+    placed = db.execute("SELECT min_x FROM gpkg_contents WHERE table_name = ?", (name,)).fetchone()
+    if any(n != (len(table),) for n in found) or ("geometry" in table and len(table) and placed in (None, (None,))):
+        raise OSError(f"layer {name} is incomplete")
 
 
 def check_crs(crs: str) -> None:
