@@ -4,10 +4,13 @@
 
     scene.tif (vv, vh)  --U-Net-->  mask.tif (uint8)  and  outlines.gpkg
 
-Every run is a process of its own with the same allocator, the same threads and the same weights; the runs of a round
+Every run is a process of its own that starts with the same weights, threads and allocator settings; the runs of a round
 follow each other. Prints one JSON object. `wall_s` is the job without imports and the building of the network; memory is
 the peak over what the process held before the job; `computed_per_pixel` counts all that went through the network, trials
 of the engine included. The peers are in the extra `peers`; one that is not installed is skipped, and the JSON says so.
+
+Peers get what favours them: one tile at a time (more need more memory and are not faster on a processor), channels_last,
+clipped tiles where averaging would need two more arrays, pixels normalised by the window.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import ClassVar
@@ -188,6 +193,7 @@ NEEDS = {
     "xtgeo": ("xtgeo.job",),
 }
 """Modules that are loaded before the clock starts."""
+PACKAGES = ("torch", "segmentation-models-pytorch", "torchgeo", "monai", "dask", "rioxarray")
 
 
 def measure(name: str, path: Path, folder: Path, bias: float) -> dict:
@@ -291,6 +297,7 @@ def compare(folder: Path, shape: tuple[int, int], rounds: int) -> dict:
         "scene_px": shape,
         "cores": cores(),
         "bias": round(bias, 3),
+        "versions": {name: version(name) for name in PACKAGES if find_spec(name.replace("-", "_"))},
         "variants": table,
         "ratios": {ours: {peer: ratios(ours, runs, peer) for peer in peers} for ours in ("xtgeo_fp32", "xtgeo")},
     }

@@ -28,7 +28,9 @@ def segment(
     threshold: Annotated[
         float | None, typer.Option("--threshold", min=0, max=1, help="Probability that counts; default: the model's.")
     ] = None,
-    min_area: Annotated[float, typer.Option("--min-area", min=0, help="Smallest object, in square metres.")] = 0.0,
+    min_area: Annotated[
+        float | None, typer.Option("--min-area", min=0, help="Smallest object in square metres; default: the model's.")
+    ] = None,
     aoi: Annotated[str | None, typer.Option("--aoi", help="Vector file: only objects centred in its polygons.")] = None,
     crs: Annotated[
         str | None, typer.Option("--crs", help="CRS of the outlines; default: the scene's, EPSG:4326 for GCPs.")

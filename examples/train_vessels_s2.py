@@ -22,7 +22,7 @@ from scipy import ndimage
 from xtgeo import Block, Scene, Window, open_scene
 from xtgeo.allocator import keep_freed_memory
 from xtgeo.evaluate import match_objects
-from xtgeo.grid import lonlat_to_pixel
+from xtgeo.grid import lonlat_to_pixel, pixel_size_m
 from xtgeo.model import Model, Spec, build, save_model
 from xtgeo.train import Augment, Sample, answer, crops, fit
 from xtgeo.train.raster import burn, outlines
@@ -35,6 +35,7 @@ SPEC = Spec(
     mean=(0.0705, 0.0840, 0.0845, 0.1365, 0.1338),
     std=(0.0580, 0.0660, 0.0832, 0.1268, 0.1288),
     gsd=8.0,
+    min_area=1000.0,  # the smallest labelled vessel has 1,046 square metres
     backbone="convnext_atto",
     context="attention",
     span=1,
@@ -44,11 +45,12 @@ SPEC = Spec(
 SIDE, BATCH = 384, 4
 
 
-def read_port(tif: Path) -> tuple[Block, list[shapely.Polygon]]:
-    """A port's pixels and its vessels as polygons in pixels."""
+def read_port(tif: Path) -> tuple[Block, list[shapely.Polygon], float]:
+    """A port's pixels, its vessels as polygons in pixels, and the square metres of a pixel."""
     scene = open_scene(tif)
     vessels = gpd.read_file(tif.with_name(f"{tif.stem}_vessels.gpkg")).to_crs("EPSG:4326")
-    return scene.read(Window(0, 0, *scene.shape)), [to_pixels(scene, s) for s in vessels.geometry]
+    outlines = [to_pixels(scene, s) for s in vessels.geometry]
+    return scene.read(Window(0, 0, *scene.shape)), outlines, float(np.prod(pixel_size_m(scene.grid)))
 
 
 def to_pixels(scene: Scene, outline: shapely.Geometry) -> shapely.Geometry:
@@ -80,9 +82,9 @@ def sample(block: Block, vessels: list, spec: Spec, rng: np.random.Generator) ->
 def score(model: Model, ports: list, threshold: float) -> dict[str, float]:
     """Object precision, recall and F1 over whole ports."""
     pairs = found = true = 0
-    for block, vessels in ports:
+    for block, vessels, pixel_m2 in ports:
         p = answer(model, torch.from_numpy(block.data), torch.from_numpy(block.valid))[0].numpy()
-        match = match_objects(outlines((p >= threshold) & block.valid, 3), vessels)
+        match = match_objects(outlines((p >= threshold) & block.valid, model.spec.min_area / pixel_m2), vessels)
         pairs, found, true = pairs + len(match.pairs), found + match.found, true + match.true
     return {
         "precision": round(pairs / max(1, found), 3),
@@ -108,12 +110,12 @@ def main() -> None:
     spec = replace(SPEC, backbone=args.backbone, context=args.context)
     rng = np.random.default_rng(args.seed)
     tifs = sorted(args.folder.glob("*.tif"))
-    samples = [sample(*read_port(tif), spec, rng) for tif in tifs if tif.stem not in KEPT_APART]
+    samples = [sample(*read_port(tif)[:2], spec, rng) for tif in tifs if tif.stem not in KEPT_APART]
     apart = [read_port(tif) for tif in tifs if tif.stem in KEPT_APART]
     best = {"f1": -1.0}
 
     def report(step: int, loss: float, model: Model) -> None:
-        for threshold in (0.4, 0.5, 0.55, 0.6, 0.65, 0.7):
+        for threshold in (0.45, 0.5, 0.525, 0.55, 0.575, 0.6, 0.65):
             figures = score(model, apart, threshold)
             print(json.dumps({"step": step, "loss": round(loss, 4), "threshold": threshold, **figures}), flush=True)
             if step > args.steps // 2 and figures["f1"] > best["f1"]:

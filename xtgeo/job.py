@@ -86,7 +86,7 @@ def segment(
     scores: os.PathLike | str | None = None,
     quicklook: os.PathLike | str | None = None,
     threshold: float | None = None,
-    min_area: float = 0.0,
+    min_area: float | None = None,
     aoi: os.PathLike | str | None = None,
     crs: str | None = None,
     device: str = "auto",
@@ -99,9 +99,10 @@ def segment(
     """Every object of the scene, whole and once, and the files that were asked for.
 
     `out` takes outlines (.gpkg, .geojson, .fgb, .parquet, .csv), `mask` class labels and `scores` probabilities as
-    COGs on the scene's grid, `quicklook` a PNG. `threshold` is the probability that counts (None: the model's),
-    `min_area` in square metres, `crs` that of the outlines (None: the scene's, EPSG:4326 for GCPs), `max_memory` in
-    bytes for the whole process. `progress(tiles done, tiles in all, pixels done now)` is called after each tile.
+    COGs on the scene's grid, `quicklook` a PNG. `threshold` is the probability that counts and `min_area` the smallest
+    object in square metres (None: the model's), `crs` that of the outlines (None: the scene's, EPSG:4326 for GCPs),
+    `max_memory` in bytes for the whole process. `progress(tiles done, tiles in all, pixels done now)` is called after
+    each tile.
 
     While it runs, finished tiles are kept in `.<output>.journal` beside the first output; after an interruption the
     same call continues there and gives the same bytes. Outputs appear under their names only when complete.
@@ -111,6 +112,8 @@ def segment(
     start = time.monotonic()
     scene, spec = adapt(scene, model.spec), model.spec
     threshold = spec.threshold if threshold is None else threshold
+    if min_area is None:
+        min_area = spec.min_area if scene.is_georeferenced else 0.0
     if not scene.is_georeferenced and not allow_ungeoreferenced:
         raise SceneError(
             f"{scene.id} has no CRS and no ground control points, so results have no place on the earth; "

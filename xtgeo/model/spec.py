@@ -30,6 +30,8 @@ class Spec:
     """"sigmoid": each channel is one class. "softmax": channel 0 is the background, the classes follow."""
     threshold: float = 0.5
     """Probability from which a pixel belongs to a class."""
+    min_area: float = 0.0
+    """Smallest object that is kept unless the user says otherwise, in square metres."""
     optional: tuple[str, ...] = ()
     """Bands that may be missing; at least one band of `bands` must be there."""
     region: int = 512

@@ -27,7 +27,7 @@ def burn(outlines, shape: tuple[int, int], *, ignored=()) -> np.ndarray:
     return target
 
 
-def outlines(mask: np.ndarray, least: int = 2) -> list:
+def outlines(mask: np.ndarray, least: float = 2) -> list:
     """Objects of a mask (h, w) as polygons in pixel coordinates; pixels that touch at a corner belong together.
 
     Objects of fewer than `least` pixels are left out.
