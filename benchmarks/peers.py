@@ -4,10 +4,11 @@
 
     scene.tif (vv, vh)  --U-Net-->  mask.tif (uint8)  and  outlines.gpkg
 
-Every run is a process of its own that starts with the same weights, threads and allocator settings; the runs of a round
-follow each other. Prints one JSON object. `wall_s` is the job without imports and the building of the network; memory is
-the peak over what the process held before the job; `computed_per_pixel` counts all that went through the network, trials
-of the engine included. The peers are in the extra `peers`; one that is not installed is skipped, and the JSON says so.
+Every run is a process of its own with the same weights and number of threads; the runs of a round follow each other. The
+peers have the allocator settings that xtgeo knows; xtgeo tries whether they pay. Prints one JSON object. `wall_s` is the
+job without imports and the building of the network; memory is the peak over what the process held before the job;
+`computed_per_pixel` counts all that went through the network, trials of the engine included. The peers are in the extra
+`peers`; one that is not installed is skipped, and the JSON says so.
 
 Peers get what favours them: one tile at a time (more need more memory and are not faster on a processor), channels_last,
 clipped tiles where averaging would need two more arrays, pixels normalised by the window.
@@ -201,7 +202,8 @@ def measure(name: str, path: Path, folder: Path, bias: float) -> dict:
     warnings.simplefilter("ignore")
     for module in NEEDS[name]:
         importlib.import_module(module)
-    keep_freed_memory()
+    if not name.startswith("xtgeo"):
+        keep_freed_memory()
     torch.set_num_threads(cores())
     net = Net(bias).to(memory_format=torch.channels_last)
     with rasterio.open(path) as file, torch.inference_mode():

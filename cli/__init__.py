@@ -52,6 +52,7 @@ def main() -> None:
     except XtgeoError as e:
         print(f"error: {' '.join(str(e).split())}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted: run again to resume", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as e:
+        if e.code == 130:  # Ctrl-C, which typer takes for itself
+            print("interrupted: run again to resume", file=sys.stderr)
+        raise

@@ -64,7 +64,7 @@ def write_xview3(sim: SimulatedScene, folder: str | Path, *, overwrite: bool = F
 def _refuse(paths: Iterable[Path], overwrite: bool) -> None:
     for path in paths:
         if path.exists() and not overwrite:
-            raise OutputError(f"{path} exists already: choose another name or pass overwrite=True")
+            raise OutputError(f"{path} exists: use --overwrite to replace it, or another name")
 
 
 def _complete(path: Path, write: Callable[[Path], object]) -> None:

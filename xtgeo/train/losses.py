@@ -29,7 +29,8 @@ def focal_dice(
     right = p * truth + (1 - p) * (1 - truth)
     weight = alpha * truth + (1 - alpha) * (1 - truth)
     if typical:
-        size = F.avg_pool2d(truth, NEAR, 1, NEAR // 2, count_include_pad=True) * NEAR**2
+        across = F.avg_pool2d(truth, (1, NEAR), 1, (0, NEAR // 2))  # rows, then columns: a square at once costs 16 x
+        size = F.avg_pool2d(across, (NEAR, 1), 1, (NEAR // 2, 0)) * NEAR**2
         weight = weight * torch.where(truth > 0, (typical / size.clamp(min=1)).sqrt().clamp(0.5, 4), 1.0)
     wrong = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     focal = (weight * (1 - right) ** gamma * wrong * counts).sum()

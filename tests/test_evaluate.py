@@ -1,0 +1,37 @@
+import math
+
+import numpy as np
+import pytest
+import shapely
+
+from xtgeo.evaluate import match_objects
+
+box = shapely.box
+
+
+def test_pairs_are_one_to_one_and_duplicates_are_false():
+    true = [box(0, 0, 10, 10)]
+    found = [box(0, 0, 10, 9), box(1, 1, 10, 10), box(50, 50, 60, 60)]
+    match = match_objects(np.array(found), np.array(true))
+    assert match.pairs.tolist() == [[0, 0]] and (match.precision, match.recall) == (pytest.approx(1 / 3), 1.0)
+    assert match.f1 == pytest.approx(0.5)
+
+
+def test_as_many_pairs_as_possible_are_made():
+    """The large one could take either; the small ones must not be left without partners."""
+    true = np.array([box(0, 0, 10, 4), box(0, 4, 10, 8)])
+    found = np.array([box(0, 0, 10, 8), box(0, 1, 10, 5)])
+    assert len(match_objects(found, true).pairs) == 2
+
+
+def test_a_centre_inside_is_enough_and_a_touch_is_not():
+    ship = np.array([box(0, 0, 100, 10)])
+    assert len(match_objects(np.array([box(48, 3, 52, 7)]), ship).pairs) == 1
+    assert len(match_objects(np.array([box(100, 0, 110, 10)]), ship).pairs) == 0
+    assert len(match_objects(np.array([box(90, 0, 130, 10)]), ship).pairs) == 0
+
+
+def test_nothing_is_nothing():
+    none, one = np.array([], object), np.array([box(0, 0, 1, 1)])
+    assert math.isnan(match_objects(none, none).f1) and math.isnan(match_objects(none, one).precision)
+    assert match_objects(none, one).recall == 0 and match_objects(one, none).precision == 0
