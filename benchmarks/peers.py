@@ -38,7 +38,7 @@ import psutil
 import rasterio
 import torch
 import torch.nn.functional as F
-from pipeline import PIECE, make_scene
+from pipeline import PIECE, make_scene, peak_bytes
 from rasterio.windows import Window
 from torch import Tensor, nn
 
@@ -218,12 +218,6 @@ def measure(name: str, path: Path, folder: Path, bias: float) -> dict:
             "computed_per_pixel": round(sum(net.seen) / (file.width * file.height), 3),
             **result,
         }
-
-
-def peak_bytes() -> int:
-    """Highest resident memory of this process. getrusage would count that of the process that started it."""
-    line = next(v for v in Path("/proc/self/status").read_text().splitlines() if v.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
 
 
 def calibrate(path: Path) -> float:

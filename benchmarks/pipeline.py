@@ -109,6 +109,7 @@ def memory(path: str, out: str, queue) -> None:
             "held_mb": round(held / 1e6),
             "peak_over_held_mb": round((peak - held) / 1e6),
             "mpx_per_s": result.summary.mpx_per_s,
+            "engine": result.summary.engine,
         }
     )
 

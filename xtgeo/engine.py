@@ -26,6 +26,9 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 WORTH = 0.9
 """A choice other than the plain one must take at most this share of its time: what is not clearly faster is noise."""
 
+LONG = 2.0
+"""Seconds that the trial of one choice may take before it is cut short."""
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -75,7 +78,7 @@ def cores() -> int:
 def choose_engine(
     model: Model, data: Tensor, valid: Tensor, *, device: str = "auto", dtype: str = "auto", parallel: bool = True
 ) -> Engine:
-    """The fastest engine for a piece of a scene, data (1, c, y, x) and valid (1, y, x), about one region.
+    """The fastest engine for a piece of a scene, data (1, c, y, x) and valid (1, y, x), about one tile.
 
     Tried in turn, each kept if clearly faster: bf16, the allocator, one worker per core (unless not `parallel`).
     The allocator is left as chosen.
@@ -87,6 +90,7 @@ def choose_engine(
         fast = torch.cuda.is_bf16_supported() if dtype == "auto" else dtype == "bf16"
         return Engine("cuda", "bf16" if fast else "fp32", True, 1, cores(), 16, False)
     n = cores()
+    keep_freed_memory(False)  # an earlier run in this process may have set it: every choice starts from the same place
     best = Engine("cpu", "fp32" if dtype == "auto" else dtype, True, 1, n, keep_memory=False)
     ready = {best.dtype: prepare(model, best)}
     took = _seconds(ready[best.dtype], best, data, valid)
@@ -113,14 +117,17 @@ def _changes(dtype: str, n: int, parallel: bool) -> list[dict]:
 
 
 def _seconds(ready: Model, engine: Engine, data: Tensor, valid: Tensor, rounds: int = 2) -> float:
-    """Seconds per piece, the best of some rounds after one that does not count."""
-    best = float("inf")
+    """Seconds per piece, the best of some rounds after one that counts only where a round is long."""
+    best, start = float("inf"), time.perf_counter()
     with ThreadPoolExecutor(engine.workers, initializer=torch.set_num_threads, initargs=(engine.threads,)) as pool:
         for i in range(rounds + 1):
-            start = time.perf_counter()
+            begin = time.perf_counter()
             list(pool.map(lambda _: run(ready, data, valid), range(engine.workers)))
-            if i:
-                best = min(best, (time.perf_counter() - start) / engine.workers)
+            end = time.perf_counter()
+            if i or end - start > LONG:
+                best = min(best, (end - begin) / engine.workers)
+            if best < float("inf") and end - start > LONG:
+                break
     return best
 
 

@@ -28,8 +28,8 @@ AHEAD = 2
 """Tiles read ahead of the ones being computed."""
 READERS = 2
 """Reading threads; decoding releases Python's lock."""
-MOST_CACHE = 256 << 20
-"""Bytes of decoded blocks that are worth keeping; a scan over wider compressed strips decodes some of them again."""
+MOST_CACHE = 128 << 20
+"""Bytes of decoded blocks that are kept; a scan over a wider scene decodes some blocks twice and stays in its memory."""
 GDAL_BYTES = 96 << 20
 """GDAL's own cache and what its threads work with."""
 OVERHEAD = 1.25
@@ -167,11 +167,10 @@ def _tensors(model: Model, block: Block, bands: tuple[str, ...]) -> tuple[torch.
 
 
 def _piece(scene: Scene, model: Model) -> tuple[torch.Tensor, torch.Tensor]:
-    """About one region of the scene with its margin, as the network will see it."""
+    """A tile from the middle of the scene, as the network will see it: the allocator's share shows at full size only."""
     spec = model.spec
-    side = min(spec.region, max(scene.shape))
-    core = Nest(scene.shape, side, 1, spec.margin)
-    tile = core[(core.grid[0] // 2) * core.grid[1] + core.grid[1] // 2]
+    nest = Nest(scene.shape, spec.region, spec.span, spec.margin)
+    tile = nest[(nest.grid[0] // 2) * nest.grid[1] + nest.grid[1] // 2]
     return _tensors(model, scene.read(tile.full), scene.bands)
 
 
