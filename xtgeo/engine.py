@@ -2,6 +2,9 @@
 
 bf16 is twice as fast as fp32 on one CPU and slower on the next; one thread per tile beats two threads per operation
 here and not there; glibc's allocator costs a third of some networks' time. So: try, on a piece of the real scene.
+
+What changes results, the number format, is chosen by processor time in one thread: another program that runs at the same
+time lengthens the wall time, but hardly that.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import copy
 import os
 import time
 import weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -26,8 +30,8 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 WORTH = 0.9
 """A choice other than the plain one must take at most this share of its time: what is not clearly faster is noise."""
 
-LONG = 2.0
-"""Seconds that the trial of one choice may take before it is cut short."""
+LONG = 0.15
+"""Seconds of one trial after which it is not repeated: trials are no part of the work."""
 
 
 @dataclass(frozen=True)
@@ -78,57 +82,69 @@ def cores() -> int:
 def choose_engine(
     model: Model, data: Tensor, valid: Tensor, *, device: str = "auto", dtype: str = "auto", parallel: bool = True
 ) -> Engine:
-    """The fastest engine for a piece of a scene, data (1, c, y, x) and valid (1, y, x), about one tile.
+    """The fastest engine for a piece of a scene, data (1, c, y, x) and valid (1, y, x), about one region.
 
     Tried in turn, each kept if clearly faster: bf16, the allocator, one worker per core (unless not `parallel`).
     The allocator is left as chosen.
     """
     if dtype not in ("auto", *DTYPES):
         raise ModelError(f"unknown dtype {dtype!r}; choose auto, {' or '.join(DTYPES)}")
-    device = pick_device(device)
+    device, n = pick_device(device), cores()
     if device == "cuda":
         fast = torch.cuda.is_bf16_supported() if dtype == "auto" else dtype == "bf16"
-        return Engine("cuda", "bf16" if fast else "fp32", True, 1, cores(), 16, False)
-    n = cores()
+        return Engine("cuda", "bf16" if fast else "fp32", True, 1, n, 16, False)
     keep_freed_memory(False)  # an earlier run in this process may have set it: every choice starts from the same place
-    best = Engine("cpu", "fp32" if dtype == "auto" else dtype, True, 1, n, keep_memory=False)
-    ready = {best.dtype: prepare(model, best)}
-    took = _seconds(ready[best.dtype], best, data, valid)
-    for change in _changes(dtype, n, parallel):
-        other = replace(best, **change)
-        if change.get("keep_memory") and not keep_freed_memory():
-            continue
-        if other.dtype not in ready:
-            ready[other.dtype] = prepare(model, other)
-        seconds = _seconds(ready[other.dtype], other, data, valid)
+    best = Engine("cpu", "fp32" if dtype == "auto" else dtype, True, 1, 1, keep_memory=False)
+    ready = prepare(model, best)
+    took = _cost(ready, best, data, valid)
+    if dtype == "auto":
+        other = replace(best, dtype="bf16")
+        short = prepare(model, other)
+        seconds = _cost(short, other, data, valid)
         if seconds < WORTH * took:
-            best, took = other, seconds
-        elif change.get("keep_memory"):
+            best, ready, took = other, short, seconds
+    if keep_freed_memory():
+        if _cost(ready, best, data, valid) < WORTH * took:
+            best = replace(best, keep_memory=True)
+        else:
             keep_freed_memory(False)
-    return best
+    threaded, parted = replace(best, threads=n), replace(best, workers=n)
+    if not parallel or n == 1:
+        return threaded
+    together, apart = (_seconds(ready, engine, data, valid) for engine in (threaded, parted))
+    return parted if apart < WORTH * together else threaded
 
 
-def _changes(dtype: str, n: int, parallel: bool) -> list[dict]:
-    changes: list[dict] = [{"dtype": "bf16"}] if dtype == "auto" else []
-    changes.append({"keep_memory": True})
-    if parallel and n > 1:
-        changes.append({"workers": n, "threads": 1})
-    return changes
+def _cost(ready: Model, engine: Engine, data: Tensor, valid: Tensor) -> float:
+    """Processor seconds per piece in one thread."""
+
+    def once() -> float:
+        begin = time.thread_time()
+        run(ready, data, valid)
+        return time.thread_time() - begin
+
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(engine.threads,)) as pool:
+        return _best(lambda: pool.submit(once).result())
 
 
-def _seconds(ready: Model, engine: Engine, data: Tensor, valid: Tensor, rounds: int = 2) -> float:
-    """Seconds per piece, the best of some rounds after one that counts only where a round is long."""
-    best, start = float("inf"), time.perf_counter()
+def _seconds(ready: Model, engine: Engine, data: Tensor, valid: Tensor) -> float:
+    """Seconds per piece with all workers busy."""
     with ThreadPoolExecutor(engine.workers, initializer=torch.set_num_threads, initargs=(engine.threads,)) as pool:
-        for i in range(rounds + 1):
+
+        def once() -> float:
             begin = time.perf_counter()
             list(pool.map(lambda _: run(ready, data, valid), range(engine.workers)))
-            end = time.perf_counter()
-            if i or end - start > LONG:
-                best = min(best, (end - begin) / engine.workers)
-            if best < float("inf") and end - start > LONG:
-                break
-    return best
+            return (time.perf_counter() - begin) / engine.workers
+
+        return _best(once)
+
+
+def _best(once: Callable[[], float], most: int = 3) -> float:
+    """The least of some trials, of which the first pays for what is set up once; of one where it is long."""
+    times = [once()]
+    while len(times) < most and sum(times) < LONG:
+        times.append(once())
+    return min(times)
 
 
 def run(model: Model, data: Tensor, valid: Tensor) -> Tensor:

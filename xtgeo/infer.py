@@ -30,9 +30,11 @@ READERS = 2
 """Reading threads; decoding releases Python's lock."""
 MOST_CACHE = 128 << 20
 """Bytes of decoded blocks that are kept; a scan over a wider scene decodes some blocks twice and stays in its memory."""
-GDAL_BYTES = 96 << 20
-"""GDAL's own cache and what its threads work with."""
-OVERHEAD = 1.25
+USUAL = 1 << 30
+"""Bytes that a run takes over what the process holds, unless it is told otherwise or one region needs more."""
+OTHER_BYTES = 128 << 20
+"""GDAL's own cache, what its threads work with, and libraries that are loaded on the way."""
+OVERHEAD = 1.5
 """Workspace of convolutions and what the allocator cannot reuse, over the bytes of live tensors."""
 
 
@@ -67,29 +69,42 @@ def plan(
 ) -> Plan:
     """The largest tiles and the fastest engine that fit `max_memory`.
 
-    `max_memory` is the limit for the whole process in bytes (None: what it holds plus 70 % of what is free). Where the
-    model's own tile does not fit, tiles of fewer regions are taken, down to one; context then reaches less far. Give
-    `engine` and `span` to repeat an earlier run instead of measuring.
+    `max_memory` is the limit for the whole process in bytes. None: what it holds and 1 GiB, or, where that is too little
+    for one region, what it holds and 70 % of what is free. Where the model's own tile does not fit, tiles of fewer
+    regions are taken, down to one; context then reaches less far. Give `engine` and `span` to repeat an earlier run
+    instead of measuring.
     """
     spec, held = model.spec, psutil.Process().memory_info().rss
-    limit = held + int(0.7 * psutil.virtual_memory().available) if max_memory is None else max_memory
+    free = held + int(0.7 * psutil.virtual_memory().available)
     scene = adapt(scene, spec)
     if engine is None:
         engine = choose_engine(model, *_piece(scene, model), device=device, dtype=dtype)
     longest = -(-max(scene.shape) // spec.region)
     spans = [span] if span else sorted({min(s, longest) for s in range(1, spec.span + 1)}, reverse=True)
-    for workers in range(engine.workers, 0, -1):
-        for s in spans if workers == 1 else spans[:1]:
-            nest = Nest(scene.shape, spec.region, s, spec.margin)
-            one = replace(engine, workers=workers, threads=engine.threads * engine.workers // workers)
-            cache = min(MOST_CACHE, scene.scan_bytes(nest.side + 2 * nest.margin))
-            expected = _bytes(scene, model, one, nest) + cache
-            if held + expected <= limit:
-                return Plan(nest, one, cache, expected)
+    for limit in (min(held + USUAL, free), free) if max_memory is None else (max_memory,):
+        for how in _plans(scene, model, engine, spans):
+            if held + how.bytes <= limit:
+                return how
     raise PlanError(
-        f"{spec.name} needs about {(held + expected) / 1e9:.1f} GB for tiles of {nest.side} pixels, {limit / 1e9:.1f} GB are "
+        f"{spec.name} needs about {(held + how.bytes) / 1e9:.1f} GB for tiles of {how.nest.side} pixels, {limit / 1e9:.1f} GB are "
         "allowed: raise --max-memory, or use a smaller model"
     )
+
+
+def _plans(scene: Scene, model: Model, engine: Engine, spans: list[int]) -> Iterator[Plan]:
+    """Plans that need less and less memory: first fewer tiles at the same time, then smaller ones."""
+    for span in spans:
+        nest = Nest(scene.shape, model.spec.region, span, model.spec.margin)
+        h, w = (min(nest.side, side) + 2 * nest.margin for side in nest.shape)
+        forward = forward_bytes(model, engine, (h, w)) if engine.device == "cpu" else 0
+        cache = min(MOST_CACHE, scene.scan_bytes(h))
+        for workers in range(engine.workers, 0, -1) if span == spans[0] else (1,):
+            tiles = workers + AHEAD + 1
+            read = tiles * h * w * (4 * len(scene.bands) + 1)
+            answers = 2 * tiles * h * w * (4 * len(model.spec.classes) + 1)
+            expected = int(OVERHEAD * (workers * forward + read + answers)) + cache + OTHER_BYTES
+            threads = engine.threads * engine.workers // workers
+            yield Plan(nest, replace(engine, workers=workers, threads=threads), cache, expected)
 
 
 def predict(
@@ -167,19 +182,7 @@ def _tensors(model: Model, block: Block, bands: tuple[str, ...]) -> tuple[torch.
 
 
 def _piece(scene: Scene, model: Model) -> tuple[torch.Tensor, torch.Tensor]:
-    """A tile from the middle of the scene, as the network will see it: the allocator's share shows at full size only."""
-    spec = model.spec
-    nest = Nest(scene.shape, spec.region, spec.span, spec.margin)
+    """A region from the middle of the scene, as the network will see it."""
+    nest = Nest(scene.shape, model.spec.region, 1, model.spec.margin)
     tile = nest[(nest.grid[0] // 2) * nest.grid[1] + nest.grid[1] // 2]
     return _tensors(model, scene.read(tile.full), scene.bands)
-
-
-def _bytes(scene: Scene, model: Model, engine: Engine, nest: Nest) -> int:
-    """Expected peak without the cache: forward passes, tiles read ahead, answers that wait or are decoded."""
-    side = [min(nest.side, s) + 2 * nest.margin for s in nest.shape]
-    pixels = side[0] * side[1]
-    forward = engine.workers * forward_bytes(model, engine, (side[0], side[1])) if engine.device == "cpu" else 0
-    tiles = engine.workers + AHEAD + 1
-    read = tiles * pixels * (4 * len(scene.bands) + 1)
-    answers = 2 * tiles * pixels * (4 * len(model.spec.classes) + 1)
-    return int(OVERHEAD * (forward + read + answers)) + GDAL_BYTES

@@ -27,7 +27,9 @@ class Model(nn.Module):
 
     def logits(self, data: Tensor, valid: Tensor) -> Tensor:
         """data (b, c, h + 2 m, w + 2 m) float32, valid (b, h + 2 m, w + 2 m) bool -> (b, k, h, w)."""
-        x = torch.where(valid[:, None], (data - self.mean) / self.std, 0.0).to(self.dtype)
+        x = (data - self.mean).div_(self.std).to(self.dtype)
+        if valid.is_meta or not valid.all():  # looking is cheaper than filling
+            x = x.masked_fill_(~valid[:, None], 0.0)
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         if isinstance(self.net, XT):

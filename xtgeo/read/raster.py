@@ -101,6 +101,10 @@ class RasterSource:
             # Half floats are the same numbers as float32, which numpy compares many times faster.
             stored = band if stored.dtype == np.float16 else stored
             nodata = self.nodata[index - 1]
+            low, high = float(stored.min()), float(stored.max())  # NaN where there is one
+            beyond = nodata is None or nodata < low or nodata > high
+            if beyond and np.isfinite(high - low) and (self.lowest is None or low >= self.lowest):
+                continue  # what most blocks are: all measured, seen in two passes
             if nodata is not None and _fits(nodata, stored.dtype):
                 valid &= stored != stored.dtype.type(nodata)
             if stored.dtype.kind == "f":
