@@ -69,9 +69,9 @@ def forward_alone(model, scene, nest: Nest, engine: Engine) -> float:
 def wall(path: Path, folder: Path, rounds: int) -> dict:
     """Wall time of the whole job over that of the forward passes."""
     scene, model = open_scene(path), load_model("vessels-sar")
-    how, whole, alone, share = plan(scene, model), [], [], []
+    whole, alone, share = [], [], []
     for i in range(rounds):
-        result = segment(scene, model, out=folder / f"{i}.gpkg", dtype=how.engine.dtype)
+        result = segment(scene, model, out=folder / f"{i}.gpkg")
         engine = Engine(**result.summary.engine)
         nest = Nest(scene.shape, model.spec.region, result.summary.tile_px // model.spec.region, model.spec.margin)
         whole.append(result.summary.seconds)
@@ -108,6 +108,7 @@ def memory(path: str, out: str, queue) -> None:
             "scene_mpx": result.summary.megapixels,
             "held_mb": round(held / 1e6),
             "peak_over_held_mb": round((peak - held) / 1e6),
+            "planned_mb": round(plan(scene, model).bytes / 1e6),
             "mpx_per_s": result.summary.mpx_per_s,
             "engine": result.summary.engine,
         }

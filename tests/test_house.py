@@ -28,7 +28,7 @@ HOMES = {
     "typer": {"cli"},
     "torch": {"model", "engine", "infer", "train", "cli"},
     "timm": {"model", "cli"},
-    "rasterio": {"read", "write", "simulate", "decode", "train", "grid", "job", "cli"},
+    "rasterio": {"read", "write", "simulate", "decode", "train", "grid", "cli"},
     "geopandas": {"write", "detections", "simulate", "read", "cli"},
 }
 

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -13,6 +15,7 @@ from xtgeo.errors import ModelError, PlanError, SceneError
 from xtgeo.infer import Plan, plan, predict
 from xtgeo.model import Model, Spec, build
 from xtgeo.scene import Block, Scene
+from xtgeo.simulate import sentinel1, write_scene
 from xtgeo.window import Nest, Window
 
 SPEC = Spec(
@@ -214,6 +217,46 @@ def test_the_planned_bytes_are_those_of_live_tensors():
     size = 100 * 80 * 2 * 4
     counted = forward_bytes(Model(Three(), spec), CALM, (100, 80))
     assert 3 * size <= counted <= 6 * size
+
+
+def test_unless_told_otherwise_a_run_takes_a_gigabyte_and_more_only_for_one_region(model):
+    s = scene(3000, 3000)
+    wide = replace(SPEC, backbone="", context="none", stride=1, margin=0, region=1000, span=3)
+    many = Model(Wide(24), wide)  # 24 channels of 9 Mpx are over the gigabyte
+    assert plan(s, many, engine=CALM).nest.span < 3
+    assert plan(s, many, engine=CALM, max_memory=64 << 30).nest.span == 3
+    huge = Model(Wide(300), wide)
+    assert plan(s, huge, engine=CALM).nest.span == 1 and plan(s, huge, engine=CALM).bytes > 1 << 30
+
+
+class Wide(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(2, channels, 1), nn.Conv2d(channels, 1, 1)
+
+    def forward(self, x):
+        return self.b(self.a(x))
+
+
+MEASURED = """
+import sys, psutil
+from pathlib import Path
+from xtgeo import load_model, open_scene, segment
+from xtgeo.infer import plan
+scene, model = open_scene(sys.argv[1]), load_model("vessels-sar")
+held = psutil.Process().memory_info().rss
+segment(scene, model, out=sys.argv[2])
+line = next(v for v in Path("/proc/self/status").read_text().splitlines() if v.startswith("VmHWM"))
+print(int(line.split()[1]) * 1024 - held, plan(scene, model).bytes)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from /proc")
+def test_the_memory_of_a_whole_run_stays_within_its_plan(tmp_path):
+    write_scene(sentinel1((2100, 2300), seed=3, density=2), tmp_path / "scene.tif")
+    command = [sys.executable, "-c", MEASURED, str(tmp_path / "scene.tif"), str(tmp_path / "out.gpkg")]
+    peak, planned = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    assert peak <= planned <= 1 << 30
 
 
 def test_the_engine_is_measured_and_kept_simple_where_asked(model):

@@ -29,7 +29,7 @@ from xtgeo.journal import Journal
 from xtgeo.merge import merge
 from xtgeo.model import Model
 from xtgeo.outline import NODATA
-from xtgeo.read.area import read_area
+from xtgeo.read.area import pixels_inside, read_area
 from xtgeo.scene import Block, Scene
 from xtgeo.window import Nest
 from xtgeo.write import FORMATS, RasterSink, VectorSink, check_crs, check_target, write_quicklook
@@ -236,19 +236,12 @@ def _decode(block: Block, model: Model, threshold: float, area, *, wanted: dict)
     answers = {"fragments": fragments(classes, block.data, block.window).to_bytes()}
     if not {"mask", "scores"} & wanted.keys():
         return answers
-    inside = block.valid if area is None else block.valid & _inside(area, block.window)
+    inside = block.valid if area is None else block.valid & pixels_inside(area, block.window)
     if "mask" in wanted:
         answers["mask"] = _pack(np.where(inside, classes, NODATA))
     if "scores" in wanted:
         answers["scores"] = _pack(quantise(block.data, inside))
     return answers
-
-
-def _inside(area: shapely.Geometry, window) -> np.ndarray:
-    from rasterio.features import geometry_mask
-    from rasterio.transform import Affine
-
-    return geometry_mask([area], window.shape, Affine.translation(window.x, window.y), invert=True)
 
 
 def _pack(pixels: np.ndarray) -> bytes:

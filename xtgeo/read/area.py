@@ -7,11 +7,15 @@ import os
 import geopandas as gpd
 import numpy as np
 import shapely
+from affine import Affine
 from pyogrio.errors import DataSourceError
+from rasterio.features import geometry_mask
 
 from xtgeo.errors import SceneError
 from xtgeo.grid import lonlat_bounds, lonlat_to_pixel
+from xtgeo.read.gdal import quietly
 from xtgeo.scene import Scene
+from xtgeo.window import Window
 
 STEP = 0.05
 """Longest edge in degrees before points are put between its ends: straight on the map is not straight in the pixels."""
@@ -42,6 +46,12 @@ def read_area(path: str | os.PathLike, scene: Scene) -> shapely.Geometry:
     if not area.area > 0:
         raise SceneError(f"area {path} does not overlap {scene.id}; check its CRS and place")
     return area
+
+
+def pixels_inside(area: shapely.Geometry, window: Window) -> np.ndarray:
+    """(y, x) True where the centre of a pixel of the window lies in the area (x = column, y = row of the scene)."""
+    with quietly():
+        return geometry_mask([area], window.shape, Affine.translation(window.x, window.y), invert=True)
 
 
 def _surroundings(scene: Scene) -> shapely.Geometry:

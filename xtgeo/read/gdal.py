@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import rasterio
 from rasterio.env import set_gdal_config
@@ -26,7 +28,7 @@ SCHEMES = {
     "az://": "/vsiaz/",
 }
 
-_opening = threading.Lock()
+_filtering = threading.Lock()
 
 
 def gdal_path(href: str | os.PathLike) -> str:
@@ -74,10 +76,19 @@ class Handles:
 
 
 def _open(path: str, level: int | None) -> rasterio.DatasetReader:
-    # catch_warnings swaps the filters of the whole process: two threads must not do it at once.
-    with _opening, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with quietly():
         return rasterio.open(path) if level is None else rasterio.open(path, overview_level=level)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """No word of rasterio's about pixels without a place; for whatever makes it look while threads are reading.
+
+    The filters of warnings belong to the whole process: two threads that swap them at once would lose one.
+    """
+    with _filtering, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
 
 
 def reason(error: BaseException) -> str:
