@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 PACKAGES = (
-    "torch", "torchvision", "timm", "safetensors", "rasterio", "pyogrio", "geopandas", "shapely", "pyproj",
-    "odc-geo", "xarray", "dask", "numpy", "scipy",
+    "torch", "torchvision", "timm", "safetensors", "rasterio", "pyogrio", "geopandas", "pyarrow", "shapely", "pyproj",
+    "odc-geo", "xarray", "dask", "numpy", "scipy", "pillow", "psutil",
 )  # fmt: skip
 DRIVERS = {
     "GTiff": "GeoTIFF scenes",

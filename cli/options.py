@@ -20,14 +20,14 @@ UnitsOption = Annotated[
 ]
 NodataOption = Annotated[float | None, typer.Option("--nodata", help="Value that means no data, where no tag says so.")]
 
-SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
 def memory(text: str | None) -> int | None:
     """Bytes from "4GB", "500 MB", "2GiB" or a plain number."""
     if text is None:
         return None
-    found = re.fullmatch(r"\s*([0-9.]+)\s*([kmg]?i?)b?\s*", text.lower())
+    found = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]?i?)b?\s*", text.lower())
     if not found or found[1].count(".") > 1 or found[1] == ".":
         raise typer.BadParameter(f"{text!r} is no amount of memory; write it as 4GB or 800MB")
     return int(float(found[1]) * SIZES[found[2]])

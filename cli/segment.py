@@ -42,7 +42,7 @@ def segment(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
     allow_ungeoreferenced: Annotated[
-        bool, typer.Option("--allow-ungeoreferenced", help="Accept a scene without a place; outlines in pixels.")
+        bool, typer.Option("--allow-ungeoreferenced", help="Accept a scene without a place; outlines in its own coordinates.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Machine-readable summary on standard output.")] = False,

@@ -19,7 +19,7 @@ def _group() -> None:
 def sentinel1(
     out: Annotated[Path, typer.Argument(help="GeoTIFF to write, or the folder with --layout xview3.")],
     shape: Annotated[tuple[int, int], typer.Option("--shape", help="Rows and columns in pixels.")] = (4096, 4096),
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same scene.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same scene.")] = 0,
     density: Annotated[
         float | None, typer.Option("--density", min=0, help="Vessels per megapixel of water; default 2 to 8.")
     ] = None,
@@ -37,8 +37,10 @@ def sentinel1(
     from xtgeo import simulate
 
     scene = simulate.sentinel1(shape, seed=seed, density=density, wind=wind)
-    write = simulate.write_xview3 if layout == "xview3" else simulate.write_scene
-    write(scene, out, overwrite=overwrite)
+    if layout == "xview3":
+        out = simulate.write_xview3(scene, out, overwrite=overwrite)
+    else:
+        simulate.write_scene(scene, out, overwrite=overwrite)
     vessels = scene.truth()
     print(
         f"{out}: {shape[1]} x {shape[0]} px, wind {scene.params.wind:.0f} m/s, {len(vessels)} vessels, "

@@ -15,6 +15,7 @@ from xtgeo.grid import (
     GcpGrid,
     grid_crs,
     is_georeferenced,
+    lonlat_bounds,
     lonlat_to_pixel,
     pixel_size_m,
     pixel_to_crs,
@@ -201,3 +202,21 @@ def test_real_utm_scene_across_the_antimeridian_has_longitudes_of_both_signs(sha
     lon, lat = pixel_to_lonlat(grid, [0.0, 0.0], [0.0, 2325.0])
     assert lon[0] > 0 > lon[1]
     np.testing.assert_allclose(lonlat_to_pixel(grid, lon, lat)[1], [0, 2325], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("crs", "affine", "shape", "bounds"),
+    [
+        ("EPSG:4326", Affine(1, 0, -170, 0, -1, 60), (100, 340), (-170, -40, 170, 60)),
+        ("EPSG:4326", Affine(1, 0, -180, 0, -1, 90), (180, 360), (-180, -90, 180, 90)),
+        ("EPSG:4326", Affine(1, 0, 170, 0, -1, 10), (20, 20), (170, -10, -170, 10)),
+        ("EPSG:32631", Affine(10, 0, 500000, 0, -10, 0), (1, 1), (3, -0.00009, 3.00009, 0)),
+    ],
+)
+def test_bounds_of_wide_scenes_and_of_those_across_the_antimeridian(crs, affine, shape, bounds):
+    assert np.allclose(lonlat_bounds(GeoBox(shape, affine, crs)), bounds, atol=1e-5)
+
+
+def test_a_scene_with_the_pole_in_it_goes_all_the_way_round():
+    west, south, east, north = lonlat_bounds(GeoBox((100, 100), Affine(1e4, 0, -4e5, 0, -1e4, 6e5), "EPSG:3413"))
+    assert (west, east, north) == (-180, 180, 90) and 80 < south < 87

@@ -14,7 +14,7 @@ from rasterio.features import rasterize
 from torch import nn
 
 from xtgeo import Model, Spec, open_scene, segment
-from xtgeo.errors import JournalError, OutputError, PlanError, SceneError
+from xtgeo.errors import JournalError, OutputError, PlanError, SceneError, XtgeoError
 
 SPEC = Spec(
     name="bright",
@@ -186,6 +186,18 @@ def test_an_area_keeps_what_is_centred_in_it(path, model, tmp_path):
         run(path, model, aoi=tmp_path / "far.geojson", mask=tmp_path / "m2.tif")
 
 
+def test_an_area_is_read_from_our_own_files_and_tables_without_geometry_are_refused(path, model, tmp_path):
+    whole = run(path, model, out=tmp_path / "v.gpkg").summary.objects
+    run(path, model, out=tmp_path / "v.parquet")
+    for name in ("v.gpkg", "v.parquet"):
+        assert run(path, model, aoi=tmp_path / name, out=tmp_path / f"of_{name}").summary.objects == whole
+    (tmp_path / "a.csv").write_text("name,size\na,1\n")
+    with pytest.raises(SceneError, match="a table without geometry"):
+        run(path, model, aoi=tmp_path / "a.csv")
+    with pytest.raises(OutputError, match="is no map"):
+        run(path, model, crs="EPSG:5703", out=tmp_path / "w.gpkg")
+
+
 def test_small_objects_can_be_left_out(path, model):
     assert run(path, model, min_area=3000.0).summary.objects == len(SHIPS) - 1
 
@@ -213,7 +225,7 @@ def test_outputs_are_protected_and_the_work_is_not_started(path, model, tmp_path
     assert not (tmp_path / "w.gpkg").exists()
 
 
-def test_a_scene_without_a_valid_pixel_gives_empty_files(tmp_path, model):
+def test_a_scene_without_a_valid_pixel_is_refused_and_nothing_is_left(tmp_path, model):
     path = tmp_path / "void.tif"
     with rasterio.open(
         path, "w", driver="GTiff", height=90, width=70, count=1, dtype="float32", crs="EPSG:32631", nodata=-32768,
@@ -222,10 +234,50 @@ def test_a_scene_without_a_valid_pixel_gives_empty_files(tmp_path, model):
         file.write(np.full((1, 90, 70), -32768, np.float32))
         file.set_band_description(1, "vv")
         file.set_band_unit(1, "dB")
-    result = run(path, model, out=tmp_path / "v.gpkg", mask=tmp_path / "m.tif")
-    assert result.summary.objects == 0 and len(gpd.read_file(tmp_path / "v.gpkg", layer="detections")) == 0
-    with rasterio.open(tmp_path / "m.tif") as m:
-        assert (m.read() == 255).all()
+    with pytest.raises(SceneError, match="no valid pixel"):
+        run(path, model, out=tmp_path / "v.gpkg", mask=tmp_path / "m.tif")
+    assert [p.name for p in tmp_path.iterdir()] == ["void.tif"]
+
+
+def test_what_is_read_is_never_written_and_each_output_has_its_own_name(path, model, tmp_path):
+    before = path.read_bytes()
+    with pytest.raises(OutputError, match="is what is read"):
+        run(path, model, mask=tmp_path / "." / path.name, overwrite=True)
+    with pytest.raises(OutputError, match="two outputs have one name"):
+        run(path, model, mask=tmp_path / "m.tif", scores=tmp_path / "m.tif")
+    assert path.read_bytes() == before and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("options", [{"device": "tpu"}, {"dtype": "fp8"}, {"max_memory": 1}])
+def test_a_run_that_never_began_leaves_nothing_that_stops_the_next(path, model, tmp_path, options):
+    with pytest.raises(XtgeoError):
+        segment(open_scene(path), model, out=tmp_path / "v.gpkg", **options)
+    assert not list(tmp_path.glob(".*"))
+    assert run(path, model, out=tmp_path / "v.gpkg").summary.objects == len(SHIPS)
+
+
+def test_outputs_appear_all_together_or_not_at_all(path, model, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "no space left on device")
+
+    with monkeypatch.context() as m:
+        m.setattr("xtgeo.write.vector.VectorSink._write_gpkg", fail)
+        with pytest.raises(OutputError, match="disk is full"):
+            run(path, model, out=tmp_path / "v.gpkg", mask=tmp_path / "m.tif")
+    assert {p.name for p in tmp_path.iterdir()} == {"scene.tif", ".v.gpkg.journal"}
+    again = run(path, model, out=tmp_path / "v.gpkg", mask=tmp_path / "m.tif").summary
+    assert again.tiles_resumed == again.tiles and (tmp_path / "m.tif").exists()
+
+
+def test_numbers_that_cannot_be_decibels_are_refused(path, model, tmp_path):
+    with rasterio.open(path) as file:
+        profile, data = file.profile, file.read()
+    with rasterio.open(tmp_path / "dn.tif", "w", **profile) as file:
+        file.write(np.where(data > -100, 10 ** (data / 20) * 3000, data).astype(np.float32))
+        file.set_band_description(1, "vv")
+    for units in ("db", "linear"):  # taken as it is, and converted
+        with pytest.raises(SceneError, match=f"said to hold {units}"):
+            segment(open_scene(tmp_path / "dn.tif", units=units), model, out=tmp_path / "v.gpkg")
 
 
 def test_the_summary_is_plain_values(path, model):

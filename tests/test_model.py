@@ -250,6 +250,13 @@ def test_a_network_of_ones_own_runs_with_a_spec():
     assert torch.allclose(model(data, valid), expected)
 
 
+@pytest.mark.parametrize("net", [nn.Conv2d(2, 3, 1), nn.Conv2d(2, 1, 2, 2)])
+def test_a_network_that_answers_otherwise_than_its_spec_is_refused(net):
+    model = Model(net, spec(backbone="", stride=32, margin=0, region=64))
+    with pytest.raises(ModelError, match="its spec wants 1 channels"):
+        model(*tile(64, 64))
+
+
 def test_softmax_models_give_probabilities_that_add_up():
     two = spec(activation="softmax", classes=("sea", "ship"))
     model = Model(build(two), two).eval()

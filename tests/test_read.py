@@ -213,6 +213,16 @@ def test_a_mask_inside_the_file_and_an_alpha_band_say_what_is_valid(tmp_path):
             np.testing.assert_array_equal(block.valid, mask[tile.core.slices] != 0)
 
 
+def test_decibels_kept_as_whole_numbers_are_all_measured(tmp_path):
+    data = np.full((2, 70, 90), -1520, np.int16)
+    data[0, :9] = -32768
+    tags = {"scales": (0.01, 0.1), "units": ("dB", "dB")}
+    path = write(tmp_path / "a.tif", data, nodata=-32768, descriptions=("VV", "VH"), tags=tags)
+    block = open_scene(path).read(Window(0, 0, 70, 90))
+    assert block.valid[9:].all() and not block.valid[:9].any()
+    assert np.isclose(block.data[:, 9:].mean((1, 2)), (-15.2, -152)).all()
+
+
 def test_scale_and_offset_are_applied_after_nodata_is_told(tmp_path):
     data = pixels("int16")
     data[:, 0] = 0

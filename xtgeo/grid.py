@@ -27,6 +27,7 @@ from scipy.spatial import cKDTree
 from xtgeo.errors import SceneError
 
 WGS84 = Geod(ellps="WGS84")
+EPSG_4326 = CRS("EPSG:4326")
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +192,7 @@ def lonlat_to_pixel(grid: Grid, lon, lat) -> tuple[np.ndarray, np.ndarray]:
         row, column = grid.to_pixel(lon.ravel(), lat.ravel())
     else:
         crs = _crs_or_refuse(grid)
-        x, y = _transform(CRS("EPSG:4326"), crs, lon.ravel(), lat.ravel())
+        x, y = _transform(EPSG_4326, crs, lon.ravel(), lat.ravel())
         if period := round_the_earth(crs):
             x = x + period * np.round((_middle(grid)[0] - x) / period)
         column, row = _apply(~grid.affine, x, y)
@@ -207,10 +208,10 @@ def pixel_to_crs(grid: Grid, row, column, crs: object = None) -> tuple[np.ndarra
     if isinstance(grid, GeoBox) and (crs is None or CRS(crs) == grid.crs):
         return _apply(grid.affine, column, row)
     lon, lat = pixel_to_lonlat(grid, row, column)
-    if crs is None or CRS(crs) == CRS("EPSG:4326"):
+    if crs is None or CRS(crs) == EPSG_4326:
         return lon, lat
     if isinstance(grid, GcpGrid):
-        x, y = _transform(CRS("EPSG:4326"), CRS(crs), lon.ravel(), lat.ravel())
+        x, y = _transform(EPSG_4326, CRS(crs), lon.ravel(), lat.ravel())
     else:
         x, y = _transform(grid.crs, CRS(crs), *_apply(grid.affine, column.ravel(), row.ravel()))
     return x.reshape(row.shape), y.reshape(row.shape)
@@ -218,7 +219,7 @@ def pixel_to_crs(grid: Grid, row, column, crs: object = None) -> tuple[np.ndarra
 
 def grid_crs(grid: Grid) -> CRS | None:
     """The CRS of `pixel_to_crs` without a CRS: the grid's own, EPSG:4326 for control points, None without a place."""
-    return CRS("EPSG:4326") if isinstance(grid, GcpGrid) else grid.crs
+    return EPSG_4326 if isinstance(grid, GcpGrid) else grid.crs
 
 
 def is_georeferenced(grid: Grid) -> bool:
@@ -242,15 +243,25 @@ def pixel_size_m(grid: Grid) -> tuple[float, float]:
 
 
 def lonlat_bounds(grid: Grid) -> tuple[float, float, float, float]:
-    """West, south, east, north in degrees; across the antimeridian east is smaller than west, as in RFC 7946."""
+    """West, south, east, north in degrees; across the antimeridian east is smaller than west, as in RFC 7946.
+
+    A scene that goes all the way round, as one with a pole in it does, lies between -180 and 180.
+    """
     h, w = grid.shape
-    edge, none = np.linspace(0, 1, 21), np.zeros(21)
-    rows, columns = np.concatenate([none, none + h, edge * h, edge * h]), np.concatenate([edge * w, edge * w, none, none + w])
+    step, no = np.linspace(0, 1, 41), np.zeros(41)
+    rows = np.concatenate([no, step * h, no + h, h - step * h])  # once round the border
+    columns = np.concatenate([step * w, no + w, w - step * w, no])
     lon, lat = pixel_to_lonlat(grid, rows, columns)
     lon, lat = lon[np.isfinite(lon + lat)], lat[np.isfinite(lon + lat)]
-    if np.ptp(lon) > 180:
-        return float(lon[lon > 0].min()), float(lat.min()), float(lon[lon < 0].max()), float(lat.max())
-    return float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())
+    lon = np.unwrap(lon, period=360)
+    west, east, south, north = float(lon.min()), float(lon.max()), float(lat.min()), float(lat.max())
+    if abs(lon[-1] - lon[0]) > 180:  # round a pole
+        south, north = (south, 90.0) if north + south > 0 else (-90.0, north)
+    if east - west > 359.9:
+        return -180.0, south, 180.0, north
+    turn = 360 * np.round((west + east) / 2 / 360)
+    west, east = west - turn, east - turn
+    return west + 360 * (west < -180), south, east - 360 * (east > 180), north
 
 
 def same_grid(a: Grid, b: Grid, tolerance_px: float = 0.01) -> bool:
@@ -350,7 +361,7 @@ def _transform(source: CRS, target: CRS, x, y) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _to_lonlat(crs: CRS, x, y) -> tuple[np.ndarray, np.ndarray]:
-    lon, lat = _transform(crs, CRS("EPSG:4326"), np.asarray(x, float), np.asarray(y, float))
+    lon, lat = _transform(crs, EPSG_4326, np.asarray(x, float), np.asarray(y, float))
     lost = ~(np.abs(lat) <= 90.0 + 1e-9)
     lon = np.where(np.abs(lon) > 180.0, (lon + 180.0) % 360.0 - 180.0, lon)
     return np.where(lost, np.nan, lon), np.where(lost, np.nan, lat)

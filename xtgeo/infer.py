@@ -78,6 +78,7 @@ def plan(
     free = held + int(0.7 * psutil.virtual_memory().available)
     scene = adapt(scene, spec)
     if engine is None:
+        scene.check_values()
         engine = choose_engine(model, *_piece(scene, model), device=device, dtype=dtype)
     longest = -(-max(scene.shape) // spec.region)
     spans = [span] if span else sorted({min(s, longest) for s in range(1, spec.span + 1)}, reverse=True)

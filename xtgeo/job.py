@@ -22,8 +22,8 @@ import shapely
 from xtgeo.choose import adapt
 from xtgeo.decode import SCORE_SCALE, Fragments, fragments, labels, quantise
 from xtgeo.detections import Detections, describe
-from xtgeo.engine import Engine
-from xtgeo.errors import SceneError
+from xtgeo.engine import Engine, pick_device
+from xtgeo.errors import OutputError, SceneError
 from xtgeo.infer import Plan, plan, predict
 from xtgeo.journal import Journal
 from xtgeo.merge import merge
@@ -32,7 +32,7 @@ from xtgeo.outline import NODATA
 from xtgeo.read.area import pixels_inside, read_area
 from xtgeo.scene import Block, Scene
 from xtgeo.window import Nest
-from xtgeo.write import FORMATS, RasterSink, VectorSink, check_crs, check_target, write_quicklook
+from xtgeo.write import FORMATS, RasterSink, VectorSink, check_crs, check_target, together, write_quicklook
 
 SUFFIXES = {"out": FORMATS, "mask": (".tif", ".tiff"), "scores": (".tif", ".tiff"), "quicklook": (".png",)}
 
@@ -116,18 +116,20 @@ def segment(
         min_area = spec.min_area if scene.is_georeferenced else 0.0
     if not scene.is_georeferenced and not allow_ungeoreferenced:
         raise SceneError(
-            f"{scene.id} has no CRS and no ground control points, so results have no place on the earth; "
-            "use --allow-ungeoreferenced for outlines in pixels"
+            f"{scene.id} has neither a CRS with a geotransform nor ground control points, so results have no place on the "
+            "earth; use --allow-ungeoreferenced for outlines in the file's own coordinates"
         )
     targets = {
         name: Path(path)
         for name, path in (("out", out), ("mask", mask), ("scores", scores), ("quicklook", quicklook))
         if path is not None
     }
-    for name, path in targets.items():
-        check_target(path, suffixes=SUFFIXES[name], overwrite=overwrite)
+    _check_targets(targets, [*scene.source.files, *([] if aoi is None else [aoi])], overwrite=overwrite)
     if crs is not None:
         check_crs(crs)
+        if not scene.is_georeferenced:
+            raise OutputError(f"{scene.id} has no place on the earth, outlines cannot be put into {crs}; leave --crs out")
+    pick_device(device)
     area = None if aoi is None else read_area(aoi, scene)
     identity = {
         "scene": scene.fingerprint(),
@@ -151,9 +153,16 @@ def segment(
         report(len(resumed), len(todo), 0)
         for n, block in enumerate(predict(scene, model, plan=how, tiles=todo - resumed), len(resumed) + 1):
             tile = how.nest.at(block.window)
-            journal.put(tile, **_decode(block, model, threshold, area, wanted=targets))
+            measured = str(np.count_nonzero(block.valid)).encode()
+            journal.put(tile, measured=measured, **_decode(block, model, threshold, area, wanted=targets))
             pixels += block.valid.size
             report(n, len(todo), pixels)
+        if not any(int(count) for _, count in journal.get("measured")):
+            journal.clear()
+            raise SceneError(
+                f"{scene.id} holds no valid pixel{' in the area' if area is not None else ''}: all is nodata; "
+                "check the file, or name its nodata value with --nodata"
+            )
         detections = _objects(scene, model, journal, area=area, min_area=min_area)
         run = {
             "xtgeo": version("xtgeo-sat"),
@@ -190,6 +199,16 @@ def segment(
     return Result(detections, summary)
 
 
+def _check_targets(targets: dict[str, Path], sources: list, *, overwrite: bool) -> None:
+    """Refuses what cannot be written, what is read, and two outputs of one name; before any work is done."""
+    for name, path in targets.items():
+        check_target(path, suffixes=SUFFIXES[name], overwrite=overwrite)
+        if path.exists() and any(os.path.exists(source) and path.samefile(source) for source in sources):
+            raise OutputError(f"{path} is what is read: give the output another name")
+    if len({path.resolve() for path in targets.values()}) < len(targets):
+        raise OutputError(f"two outputs have one name ({', '.join(map(str, targets.values()))}): give each its own")
+
+
 @contextmanager
 def open_journal(path: Path | None, identity: dict, *, replace: bool):
     """A journal that is deleted when the work is complete and kept when it is not."""
@@ -197,7 +216,8 @@ def open_journal(path: Path | None, identity: dict, *, replace: bool):
     try:
         yield journal
     except BaseException:
-        journal.close()
+        # Without a finished tile there is nothing to continue, and the next try may have other options.
+        journal.close() if journal.done() else journal.delete()
         raise
     journal.delete()
 
@@ -271,21 +291,22 @@ def _objects(scene: Scene, model: Model, journal: Journal, *, area, min_area: fl
 
 
 def _write(scene, model, journal, detections, nest, targets, *, crs, run, overwrite) -> None:
-    """Every file that was asked for, rasters first: vectors are what people wait for."""
+    """Every file that was asked for, all of them or none."""
     classes, count = model.spec.classes, len(model.spec.classes)
     rasters = {
         "mask": {"count": 1, "descriptions": ("class",), "nodata": NODATA},
         "scores": {"count": count, "descriptions": classes, "nodata": NODATA, "scale": SCORE_SCALE, "averaged": True},
     }
-    for name, options in rasters.items():
-        if name in targets:
-            with RasterSink(targets[name], scene.grid, scene.shape, overwrite=overwrite, **options) as sink:
-                for index, packed in journal.get(name):
-                    core = nest[index].core
-                    pixels = _unpack(packed, (options["count"], *core.shape))
-                    sink.write(Block(core, pixels, np.ones(core.shape, bool)))
-    if "quicklook" in targets:
-        write_quicklook(targets["quicklook"], scene, detections, overwrite=overwrite)
-    if "out" in targets:
-        with VectorSink(targets["out"], crs=crs, run=run, overwrite=overwrite) as sink:
-            sink.write(detections, (scene.id, scene.shape))
+    with together():
+        for name, options in rasters.items():
+            if name in targets:
+                with RasterSink(targets[name], scene.grid, scene.shape, overwrite=overwrite, **options) as sink:
+                    for index, packed in journal.get(name):
+                        core = nest[index].core
+                        pixels = _unpack(packed, (options["count"], *core.shape))
+                        sink.write(Block(core, pixels, np.ones(core.shape, bool)))
+        if "quicklook" in targets:
+            write_quicklook(targets["quicklook"], scene, detections, overwrite=overwrite)
+        if "out" in targets:
+            with VectorSink(targets["out"], crs=crs, run=run, overwrite=overwrite) as sink:
+                sink.write(detections, (scene.id, scene.shape))

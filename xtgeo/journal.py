@@ -15,7 +15,7 @@ from pathlib import Path
 
 from xtgeo.errors import JournalError, OutputError
 
-FORMAT = 1
+FORMAT = 2
 """Changes when journals of older versions can no longer be continued."""
 
 
@@ -78,6 +78,11 @@ class Journal:
         """One kind of answer of all tiles, in the order of their indexes."""
         with self._reported():
             yield from self._db.execute("SELECT tile, value FROM answers WHERE name = ? ORDER BY tile", (name,))
+
+    def clear(self) -> None:
+        """Forgets all answers."""
+        with self._reported(), self._db:
+            self._db.execute("DELETE FROM answers")
 
     def close(self) -> None:
         self._db.close()

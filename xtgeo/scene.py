@@ -8,6 +8,7 @@ Arrays are (band, y, x). `valid` is (y, x), True where every band holds a measur
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from xtgeo.errors import SceneError
-from xtgeo.grid import Grid, is_georeferenced
+from xtgeo.grid import EPSG_4326, GcpGrid, Grid, is_georeferenced
 from xtgeo.window import Window
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ CONVERSIONS = {
     ("amplitude", "linear"): lambda x: x * x,
     ("dn10000", "reflectance"): lambda x: x / 10000,
 }
+
+
+TYPICAL = {"db": (-70, 25), "linear": (0, 10), "amplitude": (0, np.inf), "reflectance": (-1, 3)}
+"""Between what the middle of a scene's values lies, for units that can be told apart by it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +91,10 @@ class Source(Protocol):
 
     def with_cache(self, limit: int) -> Source:
         """The same source with at most `limit` bytes for decoded blocks."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of what is read, as GDAL spells them."""
 
     def fingerprint(self) -> dict:
         """Plain values that change when the pixels on disk do."""
@@ -195,15 +204,21 @@ class Scene:
                 f"{self.id} holds {self.stored_units} ({UNITS[self.stored_units]}), which cannot be turned into "
                 f"{units}; {self._look()}; {remedy}"
             )
-        low, high = self._range()
-        if self.stored_units in ("linear", "amplitude") and low < -0.5:
-            raise SceneError(
-                f"{self.id} is said to hold {self.stored_units}, but {self._look()}; say what they are with --units db"
-            )
+        self.check_values()
         return replace(self, units=units)
 
-    def _range(self) -> tuple[float, float]:
-        """1st and 99th percentile of what is stored, from a few windows; NaN without a valid pixel."""
+    def check_values(self) -> None:
+        """Refuses numbers that cannot be what they are said to be, by their middle in a few windows."""
+        low, high = TYPICAL.get(self.stored_units, (-np.inf, np.inf))
+        middle = self._range()[1]
+        if middle < low or middle > high:
+            raise SceneError(
+                f"{self.id} is said to hold {self.stored_units} ({UNITS[self.stored_units]}), but {self._look()}; "
+                "say what they are with --units"
+            )
+
+    def _range(self) -> tuple[float, float, float]:
+        """1st, 50th and 99th percentile of what is stored, from a few windows; NaN without a valid pixel."""
         h, w = self.shape
         stored, picked = replace(self, units=self.stored_units), []
         for y in range(h // 6, h, max(1, h // 3)):
@@ -211,10 +226,10 @@ class Scene:
                 block = stored.read(Window(y, x, 64, 256))
                 picked.append(block.data[:, block.valid].ravel())
         values = np.concatenate(picked)
-        return tuple(np.percentile(values, (1, 99)).tolist()) if values.size else (float("nan"),) * 2
+        return tuple(np.percentile(values, (1, 50, 99)).tolist()) if values.size else (float("nan"),) * 3
 
     def _look(self) -> str:
-        low, high = self._range()
+        low, _, high = self._range()
         if np.isnan(low):
             return "no valid value was found in a sample"
         text = f"values between {low:.4g} and {high:.4g}"
@@ -254,8 +269,7 @@ class Scene:
     def to_xarray(self) -> xarray.DataArray:
         """`data` with coordinates, band names and a CRS as rioxarray reads them.
 
-        Radar geometry has no x and y and no affine: its control points are in `attrs["gcps"]` as
-        [row, column, lon, lat, height] each.
+        Radar geometry has no x and y and no affine: its control points are where `rio.get_gcps` looks for them.
         """
         import xarray
 
@@ -263,8 +277,8 @@ class Scene:
         attrs: dict = {"units": self.units, "id": self.id, "href": self.href}
         if self.time is not None:
             attrs["time"] = self.time.isoformat()
-        if hasattr(self.grid, "points"):
-            attrs["gcps"] = np.stack(self.grid.points, axis=1).tolist()
+        if isinstance(self.grid, GcpGrid):
+            coords["spatial_ref"] = xarray.Variable((), 0, {"crs_wkt": EPSG_4326.to_wkt(), "gcps": _geojson(self.grid)})
         else:
             from odc.geo.xr import xr_coords
 
@@ -333,12 +347,24 @@ class Scene:
         """Plain values that identify these pixels: another file, band order or unit gives other values."""
         return {
             **self.source.fingerprint(),
-            "href": self.href,
             "shape": list(self.shape),
             "bands": list(self.bands),
             "indexes": list(self.indexes),
             "units": [self.stored_units, self.units],
         }
+
+
+def _geojson(grid: GcpGrid) -> str:
+    """Control points as a GeoJSON FeatureCollection."""
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"id": str(i), "info": "", "row": row, "col": column},
+            "geometry": {"type": "Point", "coordinates": place},
+        }
+        for i, (row, column, *place) in enumerate(np.stack(grid.points, axis=1).tolist(), 1)
+    ]
+    return json.dumps({"type": "FeatureCollection", "features": features})
 
 
 def _load(scene: Scene, block_info: dict | None = None) -> np.ndarray:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xtgeo.errors import ModelError
 from xtgeo.model.spec import Spec
 from xtgeo.model.xt import XT
 
@@ -36,7 +37,13 @@ class Model(nn.Module):
             return self.net(x, valid)
         m, s = self.spec.margin, self.spec.stride
         h, w = data.shape[-2:]
-        y = self.net(F.pad(x, (0, -w % s, 0, -h % s)))
+        x = F.pad(x, (0, -w % s, 0, -h % s))
+        y = self.net(x)
+        if y.shape[1:] != (self.spec.channels, *x.shape[-2:]):
+            raise ModelError(
+                f"{self.spec.name} turns {tuple(x.shape)} into {tuple(y.shape)}; its spec wants "
+                f"{self.spec.channels} channels of the same height and width: mend the network or the spec's classes"
+            )
         return y[..., m : h - m, m : w - m]
 
     def forward(self, data: Tensor, valid: Tensor) -> Tensor:

@@ -22,13 +22,16 @@ STEP = 0.05
 
 
 def read_area(path: str | os.PathLike, scene: Scene) -> shapely.Geometry:
-    """The polygons of a vector file, any CRS, as one geometry with x = column, y = row of the scene."""
+    """The polygons of a vector file (of its first layer), any CRS, as one geometry with x = column, y = row of the scene."""
     if not scene.is_georeferenced:
         raise SceneError(f"{scene.id} has no place on the earth, an area cannot be laid over it; leave --aoi out")
     try:
-        frame = gpd.read_file(path)
-    except (DataSourceError, OSError) as e:
+        parquet = os.fspath(path).lower().endswith(".parquet")
+        frame = gpd.read_parquet(path) if parquet else gpd.read_file(path, layer=0)
+    except (DataSourceError, OSError, ValueError) as e:
         raise SceneError(f"area {path} cannot be read as vectors: {str(e).splitlines()[0]}") from e
+    if not isinstance(frame, gpd.GeoDataFrame):
+        raise SceneError(f"area {path} is a table without geometry; give polygons, such as a .geojson or .gpkg")
     if frame.crs is None:
         raise SceneError(f"area {path} has no CRS; say which it is, for example with ogr2ogr -a_srs EPSG:4326")
     polygons = frame.geometry[frame.geometry.geom_type.isin(["Polygon", "MultiPolygon"])]

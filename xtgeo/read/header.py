@@ -86,7 +86,8 @@ def refuse_truncated(path: str, dataset):
 
 def begins_as_tiff(path: str) -> bool:
     """Whether a local file claims to be a TIFF."""
-    if not os.path.isfile(path):
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+    except OSError:
         return False
-    with open(path, "rb") as file:
-        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

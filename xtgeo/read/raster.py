@@ -40,7 +40,7 @@ class RasterSource:
     fills: tuple[float, ...]
     """What blocks that are missing from a sparse file read as."""
     lowest: float | None
-    """Stored values below this are no measurement, whatever the tag says."""
+    """Values below this, scale and offset applied, are no measurement, whatever the tag says."""
     mask: str | None
     """"alpha", "internal" or None."""
     alpha: int | None
@@ -101,16 +101,17 @@ class RasterSource:
             # Half floats are the same numbers as float32, which numpy compares many times faster.
             stored = band if stored.dtype == np.float16 else stored
             nodata = self.nodata[index - 1]
+            floor = -np.inf if self.lowest is None else (self.lowest - self.offsets[index - 1]) / self.scales[index - 1]
             low, high = float(stored.min()), float(stored.max())  # NaN where there is one
             beyond = nodata is None or nodata < low or nodata > high
-            if beyond and np.isfinite(high - low) and (self.lowest is None or low >= self.lowest):
+            if beyond and np.isfinite(high - low) and low >= floor:
                 continue  # what most blocks are: all measured, seen in two passes
             if nodata is not None and _fits(nodata, stored.dtype):
                 valid &= stored != stored.dtype.type(nodata)
             if stored.dtype.kind == "f":
                 valid &= np.isfinite(band)
-            if self.lowest is not None:
-                valid &= stored >= self.lowest
+            if floor > low:
+                valid &= stored >= floor
         if self.mask:
             valid &= raw[-1] != 0
 
@@ -201,6 +202,11 @@ class RasterSource:
         """The same with at most `limit` bytes of decoded blocks."""
         return replace(self, cache=BlockCache(limit))
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The file."""
+        return (self.path,)
+
     def fingerprint(self) -> dict:
         """Size and time of the file; of a remote one, whose time is not known, a checksum of pixels at its middle."""
         judged = {"nodata": [repr(v) for v in self.nodata], "scales": list(self.scales), "offsets": list(self.offsets)}
@@ -227,6 +233,8 @@ def open_raster(href: str | os.PathLike, *, nodata: float | None = None) -> tupl
         if not os.path.exists(path) and not path.startswith("/vsi") and ":" not in path and "!" not in path:
             raise SceneError(f"no such file: {href}; check the path") from error
         remedy = "give a GeoTIFF or another raster that GDAL reads"
+        if os.path.exists(path) and not os.access(path, os.R_OK):
+            remedy = "it may not be read: change its permissions"
         if is_remote(path):
             remedy = "check the address, your credentials and the network"
         if begins_as_tiff(path):

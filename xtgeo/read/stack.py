@@ -76,6 +76,11 @@ class StackSource:
         """The same with at most `limit` bytes of decoded blocks in all."""
         return StackSource(tuple(source.with_cache(limit // len(self.sources)) for source in self.sources))
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Those of all sources."""
+        return tuple(file for source in self.sources for file in source.files)
+
     def fingerprint(self) -> dict:
         """That of every file."""
         return {"files": [source.fingerprint() for source in self.sources]}

@@ -2,7 +2,7 @@
 
 from xtgeo.write.quicklook import write_quicklook
 from xtgeo.write.raster import RasterSink
-from xtgeo.write.staged import check_target
+from xtgeo.write.staged import check_target, together
 from xtgeo.write.vector import FORMATS, VectorSink, check_crs
 
-__all__ = ["FORMATS", "RasterSink", "VectorSink", "check_crs", "check_target", "write_quicklook"]
+__all__ = ["FORMATS", "RasterSink", "VectorSink", "check_crs", "check_target", "together", "write_quicklook"]

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from pyogrio.errors import DataSourceError, FeatureError
@@ -41,6 +42,25 @@ def check_target(path: os.PathLike | str, *, suffixes: tuple[str, ...] = (), ove
     return path
 
 
+_waiting: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("waiting", default=None)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Files that are staged inside appear under their names all at once at the end, or none of them does."""
+    waiting: list[tuple[Path, Path]] = []
+    token = _waiting.set(waiting)
+    try:
+        yield
+        for part, path in waiting:
+            with reported(path):
+                os.replace(part, path)
+    finally:
+        _waiting.reset(token)
+        for part, _ in waiting:
+            _remove(part)
+
+
 @contextmanager
 def staged(path: os.PathLike | str, *, overwrite: bool = False) -> Iterator[Path]:
     """A temporary name beside `path` to write to; moved there when the block ends well, removed when it does not.
@@ -56,9 +76,14 @@ def staged(path: os.PathLike | str, *, overwrite: bool = False) -> Iterator[Path
         with reported(path):
             with open(part, "rb+") as file:
                 os.fsync(file.fileno())
+            if (waiting := _waiting.get()) is not None:
+                waiting.append((part, path))
+                return
             os.replace(part, path)
-    finally:
+    except BaseException:
         _remove(part)
+        raise
+    _remove(part)
 
 
 @contextmanager

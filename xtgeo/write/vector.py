@@ -128,9 +128,11 @@ def _check_layer(db: sqlite3.Connection, name: str, table: pd.DataFrame) -> None
 def check_crs(crs: str) -> None:
     """Refuses what is no CRS, before any work is done."""
     try:
-        CRS(crs)
+        found = CRS(crs)
     except (CRSError, ValueError) as e:
         raise OutputError(f"unknown CRS {crs!r}: write it as EPSG:4326, WKT or a PROJ string") from e
+    if not (found.geographic or found.projected):
+        raise OutputError(f"{crs!r} is no map: it is a {found.proj.type_name}; choose a projected or geographic 2D CRS")
 
 
 @contextmanager
