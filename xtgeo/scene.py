@@ -213,8 +213,7 @@ class Scene:
         middle = self._range()[1]
         if middle < low or middle > high:
             raise SceneError(
-                f"{self.id} is said to hold {self.stored_units} ({UNITS[self.stored_units]}), but {self._look()}; "
-                "say what they are with --units"
+                f"{self.id} is said to hold {self.stored_units}, but {self._look()}; say what they are with --units"
             )
 
     def _range(self) -> tuple[float, float, float]:
