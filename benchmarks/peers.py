@@ -51,7 +51,7 @@ TILE, OVERLAP, STRIDE = 512, 64, 32
 """Pixels: what users of torchgeo and MONAI choose; the network's sides are multiples of STRIDE."""
 CHUNK = 2048
 """Side of dask's chunks in pixels."""
-REGION = 1024
+REGION = 512
 """Side of xtgeo's regions in pixels; it sees half of OVERLAP beyond them, as the others do."""
 POSITIVE = 0.003
 """Share of pixels that are to be foreground."""

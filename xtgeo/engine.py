@@ -29,6 +29,8 @@ from xtgeo.model import XT, Model, fold_batchnorm
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 WORTH = 0.9
 """A choice other than the plain one must take at most this share of its time: what is not clearly faster is noise."""
+WORTH_MEMORY = 0.8
+"""The same for an allocator that keeps what it frees: it can cost as much memory again."""
 
 LONG = 0.15
 """Seconds of one trial after which it is not repeated: trials are no part of the work."""
@@ -84,8 +86,8 @@ def choose_engine(
 ) -> Engine:
     """The fastest engine for a piece of a scene, data (1, c, y, x) and valid (1, y, x), about one region.
 
-    Tried in turn, each kept if clearly faster: bf16, the allocator, one worker per core (unless not `parallel`).
-    The allocator is left as chosen.
+    Tried in turn, each kept if clearly faster: bf16; the allocator; all cores on one tile at a time instead of a tile for
+    each (which does not wait for the slowest thread; not if `parallel` is False). The allocator is left as chosen.
     """
     if dtype not in ("auto", *DTYPES):
         raise ModelError(f"unknown dtype {dtype!r}; choose auto, {' or '.join(DTYPES)}")
@@ -104,7 +106,7 @@ def choose_engine(
         if seconds < WORTH * took:
             best, ready, took = other, short, seconds
     if keep_freed_memory():
-        if _cost(ready, best, data, valid) < WORTH * took:
+        if _cost(ready, best, data, valid) < WORTH_MEMORY * took:
             best = replace(best, keep_memory=True)
         else:
             keep_freed_memory(False)
@@ -112,7 +114,7 @@ def choose_engine(
     if not parallel or n == 1:
         return threaded
     together, apart = (_seconds(ready, engine, data, valid) for engine in (threaded, parted))
-    return parted if apart < WORTH * together else threaded
+    return threaded if together < WORTH * apart else parted
 
 
 def _cost(ready: Model, engine: Engine, data: Tensor, valid: Tensor) -> float:
@@ -139,7 +141,7 @@ def _seconds(ready: Model, engine: Engine, data: Tensor, valid: Tensor) -> float
         return _best(once)
 
 
-def _best(once: Callable[[], float], most: int = 3) -> float:
+def _best(once: Callable[[], float], most: int = 2) -> float:
     """The least of some trials, of which the first pays for what is set up once; of one where it is long."""
     times = [once()]
     while len(times) < most and sum(times) < LONG:

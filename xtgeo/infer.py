@@ -32,7 +32,7 @@ MOST_CACHE = 128 << 20
 """Bytes of decoded blocks that are kept; a scan over a wider scene decodes some blocks twice and stays in its memory."""
 USUAL = 1 << 30
 """Bytes that a run takes over what the process holds, unless it is told otherwise or one region needs more."""
-OTHER_BYTES = 128 << 20
+OTHER_BYTES = 224 << 20
 """GDAL's own cache, what its threads work with, and libraries that are loaded on the way."""
 OVERHEAD = 1.5
 """Workspace of convolutions and what the allocator cannot reuse, over the bytes of live tensors."""
@@ -82,10 +82,12 @@ def plan(
         engine = choose_engine(model, *_piece(scene, model), device=device, dtype=dtype)
     longest = -(-max(scene.shape) // spec.region)
     spans = [span] if span else sorted({min(s, longest) for s in range(1, spec.span + 1)}, reverse=True)
-    for limit in (min(held + USUAL, free), free) if max_memory is None else (max_memory,):
-        for how in _plans(scene, model, engine, spans):
-            if held + how.bytes <= limit:
-                return how
+    limit = min(held + USUAL, free) if max_memory is None else max_memory
+    for how in _plans(scene, model, engine, spans):
+        if held + how.bytes <= limit:
+            return how
+    if max_memory is None and held + how.bytes <= (limit := free):
+        return how
     raise PlanError(
         f"{spec.name} needs about {(held + how.bytes) / 1e9:.1f} GB for tiles of {how.nest.side} pixels, {limit / 1e9:.1f} GB are "
         "allowed: raise --max-memory, or use a smaller model"

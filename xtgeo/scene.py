@@ -220,9 +220,10 @@ class Scene:
         """1st, 50th and 99th percentile of what is stored, from a few windows; NaN without a valid pixel."""
         h, w = self.shape
         stored, picked = replace(self, units=self.stored_units), []
-        for y in range(h // 6, h, max(1, h // 3)):
-            for x in range(w // 6, w, max(1, w // 3)):
-                block = stored.read(Window(y, x, 64, 256))
+        block_h, block_w = self.source.block_shape
+        for y in (h // 4, 3 * h // 4):
+            for x in (w // 4, 3 * w // 4):  # from where a block begins, so that one is decoded and not four
+                block = stored.read(Window(y - y % block_h, x - x % block_w, 64, 256))
                 picked.append(block.data[:, block.valid].ravel())
         values = np.concatenate(picked)
         return tuple(np.percentile(values, (1, 50, 99)).tolist()) if values.size else (float("nan"),) * 3
