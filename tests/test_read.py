@@ -223,6 +223,14 @@ def test_decibels_kept_as_whole_numbers_are_all_measured(tmp_path):
     assert np.isclose(block.data[:, 9:].mean((1, 2)), (-15.2, -152)).all()
 
 
+def test_a_block_with_nan_in_it_is_judged_by_the_floor_too(tmp_path):
+    data = np.full((1, 70, 90), -15.2, np.float32)
+    data[0, :9], data[0, 9:20] = -32768, np.nan
+    scene = open_scene(write(tmp_path / "a.tif", data, descriptions=("VV",), tags={"units": ("dB",)}))
+    valid = scene.read(Window(0, 0, 70, 90)).valid
+    assert valid[20:].all() and not valid[:20].any()
+
+
 def test_scale_and_offset_are_applied_after_nodata_is_told(tmp_path):
     data = pixels("int16")
     data[:, 0] = 0

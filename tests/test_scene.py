@@ -11,7 +11,7 @@ from odc.geo.geobox import GeoBox
 
 from xtgeo.errors import SceneError
 from xtgeo.grid import GcpGrid
-from xtgeo.scene import UNITS, Scene
+from xtgeo.scene import UNITS, Scene, _within_block
 from xtgeo.window import Nest, Window
 
 SHAPE = (531, 700)
@@ -222,3 +222,10 @@ def test_a_scene_can_be_pickled_and_its_fingerprint_is_plain_and_tells_units_apa
 
 def test_every_unit_is_explained():
     assert all(UNITS.values()) and "unknown" in UNITS
+
+
+@given(st.integers(0, 5000), st.integers(1, 300), st.integers(1, 700))
+def test_a_sample_lies_in_one_block_where_one_can_hold_it(at, size, block):
+    start = _within_block(at, size, block)
+    assert at - size < start <= at
+    assert block < size or start // block == (start + size - 1) // block

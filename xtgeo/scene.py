@@ -222,8 +222,8 @@ class Scene:
         stored, picked = replace(self, units=self.stored_units), []
         block_h, block_w = self.source.block_shape
         for y in (h // 4, 3 * h // 4):
-            for x in (w // 4, 3 * w // 4):  # from where a block begins, so that one is decoded and not four
-                block = stored.read(Window(y - y % block_h, x - x % block_w, 64, 256))
+            for x in (w // 4, 3 * w // 4):
+                block = stored.read(Window(_within_block(y, 64, block_h), _within_block(x, 256, block_w), 64, 256))
                 picked.append(block.data[:, block.valid].ravel())
         values = np.concatenate(picked)
         return tuple(np.percentile(values, (1, 50, 99)).tolist()) if values.size else (float("nan"),) * 3
@@ -352,6 +352,11 @@ class Scene:
             "indexes": list(self.indexes),
             "units": [self.stored_units, self.units],
         }
+
+
+def _within_block(at: int, size: int, block: int) -> int:
+    """The place near `at` where `size` pixels lie in one block, if any holds so many: one is decoded then, not four."""
+    return at - max(0, at % block + size - block) if block >= size else at
 
 
 def _geojson(grid: GcpGrid) -> str:

@@ -110,7 +110,7 @@ class RasterSource:
                 valid &= stored != stored.dtype.type(nodata)
             if stored.dtype.kind == "f":
                 valid &= np.isfinite(band)
-            if floor > low:
+            if self.lowest is not None:
                 valid &= stored >= floor
         if self.mask:
             valid &= raw[-1] != 0
