@@ -45,13 +45,15 @@ class Spec:
     backbone: str = ""
     """timm's name of the region encoder; empty for a network that xtgeo did not build."""
     context: str = "none"
-    """Context encoder: "attention" or "none"."""
+    """Context encoder: one of `xtgeo.model.CONTEXTS`."""
     context_dim: int = 128
     """Channels of a context token."""
     context_depth: int = 2
     """Blocks of the context encoder."""
     context_stride: int = 64
     """Side of the square of pixels that one context token stands for."""
+    context_options: dict = field(default_factory=dict)
+    """Arguments of the context encoder beyond dim and depth, such as {"group": 8}. Plain JSON values."""
     head_dim: int = 32
     """Channels of the head."""
     version: str = "1"

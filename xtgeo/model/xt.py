@@ -10,13 +10,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xtgeo.errors import ModelError
-from xtgeo.model.context import Attention, Inject, NoContext
+from xtgeo.model.context import Inject, NoContext, context_encoder
 from xtgeo.model.head import SegmentationHead
 from xtgeo.model.regions import RegionEncoder, join_regions, split_regions
 from xtgeo.model.spec import Spec
-
-CONTEXTS = ("attention", "none")
 
 
 class XT(nn.Module):
@@ -43,13 +40,14 @@ class XT(nn.Module):
 
 def build(spec: Spec, *, pretrained: bool = False) -> XT:
     """The XT that a spec describes, with fresh weights (or the backbone's published ones, where a hub is reachable)."""
-    if spec.context not in CONTEXTS:
-        raise ModelError(f"unknown context {spec.context!r}; choose one of {', '.join(CONTEXTS)}")
     side = spec.region + 2 * spec.margin
     regions = RegionEncoder(spec.backbone, len(spec.bands), side=side, stride=spec.stride, pretrained=pretrained)
     context = NoContext()
-    if spec.context == "attention":
-        attention = Attention(spec.context_dim, spec.context_depth, spacing=spec.context_stride * spec.gsd)
-        context = Inject(attention, spec.context_dim, regions.channels, regions.strides, spec.context_stride)
+    if spec.context != "none":
+        spacing = spec.context_stride * spec.gsd
+        encoder = context_encoder(
+            spec.context, spec.context_dim, spec.context_depth, spacing=spacing, options=spec.context_options
+        )
+        context = Inject(encoder, spec.context_dim, regions.channels, regions.strides, spec.context_stride)
     head = SegmentationHead(regions.channels, regions.strides, spec.channels, spec.head_dim)
     return XT(regions, context, head, spec)

@@ -1,0 +1,36 @@
+"""Positions of tokens in ground metres, as rotations (Su et al. 2021, arXiv 2104.09864) in two dimensions.
+
+n: tokens   v: heads   e: channels of a head
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def places(y: int, x: int, spacing: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Metres down and to the right of the first token, for a grid of y by x tokens in raster order: (n,) each."""
+    rows, columns = torch.meshgrid(
+        torch.arange(y, device=device), torch.arange(x, device=device), indexing="ij"
+    )
+    return rows.flatten() * spacing, columns.flatten() * spacing
+
+
+def rotary(y: Tensor, x: Tensor, width: int, shortest: float, longest: float) -> Tensor:
+    """Rotations of `width` / 2 pairs for positions y (n,), x (n,) in metres: (n, width / 2) complex.
+
+    Half of the pairs turn with y, half with x; wavelengths run geometrically from `shortest` to `longest` metres.
+    """
+    octave = torch.linspace(0, 1, width // 4, device=y.device)
+    frequency = 2 * math.pi / (shortest * (longest / shortest) ** octave)
+    angle = torch.cat([y[:, None] * frequency, x[:, None] * frequency], 1)
+    return torch.polar(torch.ones_like(angle), angle)
+
+
+def rotate(q: Tensor, turns: Tensor) -> Tensor:
+    """q (b, v, n, e) turned by its position, turns (n, e / 2)."""
+    pairs = torch.view_as_complex(q.float().unflatten(-1, (-1, 2)).contiguous())
+    return torch.view_as_real(pairs * turns).flatten(-2).to(q.dtype)
