@@ -53,9 +53,9 @@ def _lines(scene: Scene) -> Callable[[int, int, int], None]:
     def report(done: int, total: int, pixels: int) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= SECONDS and pixels:
-            last, speed = now, pixels / 1e6 / (now - start)
-            left = (total - done) / max(done, 1) * (now - start)
-            print(f"{scene.id}: {done} of {total} tiles, {speed:.1f} Mpx/s, {left:.0f} s left", file=sys.stderr)
+        if now - last >= SECONDS and done:
+            last, speed = now, f", {pixels / 1e6 / (now - start):.1f} Mpx/s" if pixels else ""
+            left = (total - done) / done * (now - start)
+            print(f"{scene.id}: {done} of {total} tiles{speed}, {left:.0f} s left", file=sys.stderr)
 
     return report

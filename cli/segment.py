@@ -40,6 +40,9 @@ def segment(
     max_memory: Annotated[
         str | None, typer.Option("--max-memory", help="Limit for the whole process, such as 4GB.")
     ] = None,
+    context: Annotated[
+        str, typer.Option("--context", help="How far regions exchange information: tile, or scene (two passes).")
+    ] = "tile",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
     allow_ungeoreferenced: Annotated[
         bool, typer.Option("--allow-ungeoreferenced", help="Accept a scene without a place; outlines in its own coordinates.")
@@ -80,6 +83,7 @@ def segment(
             device=device,
             dtype=dtype,
             max_memory=limit,
+            context=context,
             overwrite=overwrite,
             allow_ungeoreferenced=allow_ungeoreferenced,
             progress=report,

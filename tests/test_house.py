@@ -16,7 +16,7 @@ FLOORS = [
     ["grid"],
     ["scene"],
     ["read", "model", "decode", "merge", "detections", "write", "journal", "evaluate"],
-    ["choose"],
+    ["choose", "tokens"],
     ["engine", "simulate", "train"],
     ["infer"],
     ["job"],
@@ -26,7 +26,7 @@ FLOORS = [
 DOORS = {("write", "detections"), ("merge", "decode"), ("detections", "decode"), ("infer", "engine")}
 HOMES = {
     "typer": {"cli"},
-    "torch": {"model", "engine", "infer", "train", "cli"},
+    "torch": {"model", "engine", "tokens", "infer", "train", "cli"},
     "timm": {"model", "cli"},
     "rasterio": {"read", "write", "simulate", "decode", "train", "grid", "cli"},
     "geopandas": {"write", "detections", "simulate", "read", "cli"},
@@ -90,6 +90,6 @@ def test_importing_xtgeo_is_light_and_changes_nothing():
 def test_models_and_the_training_loop_need_no_geography():
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['rasterio', 'geopandas', 'dask', 'pyogrio', 'odc.geo'])); "
-        "import xtgeo.model, xtgeo.train.loop, xtgeo.train.data, xtgeo.train.losses"
+        "import xtgeo.model, xtgeo.train.loop, xtgeo.train.data, xtgeo.train.losses, xtgeo.train.exact"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

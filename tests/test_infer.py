@@ -122,6 +122,63 @@ def test_scenes_smaller_than_a_region_or_odd_work(model, shape):
     assert np.isfinite(gather(predict(s, model, plan=Plan(Nest(s.shape, 64, 2, 16), CALM, 0, 0)), s.shape)).all()
 
 
+def whole_context(s, model, span, **options):
+    return gather(predict(s, model, plan=Plan(Nest(s.shape, 64, span, 16), CALM, 0, 0, "scene"), **options), s.shape)
+
+
+def test_context_of_the_scene_is_context_of_the_tile_where_one_tile_is_the_scene(model):
+    s = scene(150, 331)
+    one = gather(predict(s, model, plan=Plan(Nest(s.shape, 64, 6, 16), CALM, 0, 0)), s.shape)
+    assert np.allclose(one, whole_context(s, model, 6), atol=1e-5)
+
+
+def test_context_of_the_scene_reaches_every_tile_and_that_of_the_tile_does_not(model):
+    s = scene(150, 331)
+    data = s.source.pixels.copy()
+    data[:, :60, :60] += 20
+    other = replace(s, source=Memory(data, s.source.valid))
+    far = np.s_[:, 100:, 300:]
+    how = Plan(Nest(s.shape, 64, 1, 16), CALM, 0, 0)
+    assert np.array_equal(*(gather(predict(x, model, plan=how), s.shape)[far] for x in (s, other)))
+    assert np.abs(whole_context(s, model, 1)[far] - whole_context(other, model, 1)[far]).max() > 1e-5
+
+
+def test_with_context_of_the_scene_tiles_differ_at_their_seams_only(model):
+    """What the tokens learn is the same however the scene is cut; the head sees as far as a tile."""
+    s = scene(150, 331)
+    fine, coarse = (whole_context(s, model, span) for span in (1, 6))
+    assert np.allclose(fine[:, :32, :32], coarse[:, :32, :32], atol=1e-5)
+    assert not np.allclose(fine[:, :64, :64], coarse[:, :64, :64], atol=1e-5)
+
+
+def test_the_first_look_sees_every_tile_once_even_where_few_are_answered(model):
+    s, looked = scene(), []
+    how = Plan(Nest(s.shape, 64, 1, 16), CALM, 0, 0, "scene")
+    some = list(predict(s, model, plan=how, tiles={1, 4}, looked=looked.append))
+    every = whole_context(s, model, 1)
+    assert looked == list(range(1, len(how.nest) + 1))
+    assert all(np.array_equal(b.data, every[(slice(None), *b.window.slices)]) for b in some)
+
+
+def test_context_of_the_scene_is_refused_where_there_is_none():
+    plain = replace(SPEC, context="none")
+    with pytest.raises(ModelError, match="no context encoder"):
+        plan(scene(), Model(build(plain), plain), engine=CALM, context="scene")
+    odd = replace(SPEC, region=80)
+    with pytest.raises(ModelError, match="no multiple"):
+        plan(scene(), Model(build(odd), odd), engine=CALM, context="scene")
+    with pytest.raises(ModelError, match="tile or scene"):
+        plan(scene(), Model(build(SPEC), SPEC), engine=CALM, context="world")
+
+
+def test_tokens_of_a_large_scene_lie_in_a_file_that_leaves_no_name(model, monkeypatch, tmp_path):
+    s = scene()
+    in_memory = whole_context(s, model, 1)
+    monkeypatch.setattr("xtgeo.tokens.IN_MEMORY", 100)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert np.array_equal(in_memory, whole_context(s, model, 1)) and not list(tmp_path.iterdir())
+
+
 def test_tiles_without_measurement_are_neither_read_nor_scored(model):
     valid = np.zeros((128, 256), bool)
     valid[:100, :90] = True

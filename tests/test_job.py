@@ -256,6 +256,37 @@ def test_a_run_that_never_began_leaves_nothing_that_stops_the_next(path, model, 
     assert run(path, model, out=tmp_path / "v.gpkg").summary.objects == len(SHIPS)
 
 
+def test_with_context_of_the_scene_a_stopped_run_continues_to_the_same_bytes(path, tmp_path, monkeypatch):
+    from xtgeo.engine import Engine
+    from xtgeo.model import build
+
+    # Two runs that each measure may take different numbers of threads, which can change a last digit.
+    monkeypatch.setattr("xtgeo.infer.choose_engine", lambda *_, **__: Engine(keep_memory=False))
+    torch.manual_seed(0)
+    spec = replace(SPEC, name="wide", margin=16, stride=16, backbone="mobilenetv4_conv_small", context="attention", context_dim=32)
+    wide = Model(build(spec), spec).eval()
+    for gate in wide.net.context.gates:
+        torch.nn.init.constant_(gate, 0.5)
+    seen = []
+
+    def stop(done, total, pixels):
+        seen.append((done, total))
+        if pixels and done == total - 3:
+            raise KeyboardInterrupt
+
+    (tmp_path / "stopped").mkdir()
+    run(path, wide, out=tmp_path / "v.gpkg", scores=tmp_path / "s.tif", context="scene")
+    outputs = {"out": tmp_path / "stopped/v.gpkg", "scores": tmp_path / "stopped/s.tif"}
+    with pytest.raises(KeyboardInterrupt):
+        run(path, wide, **outputs, context="scene", progress=stop)
+    assert seen == [(i, 30) for i in range(28)]  # 15 tiles, twice
+    with pytest.raises(JournalError, match="context was scene, is tile"):
+        run(path, wide, **outputs)
+    assert run(path, wide, **outputs, context="scene").summary.tiles_resumed == 12
+    for name in ("v.gpkg", "s.tif"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes()
+
+
 def test_outputs_appear_all_together_or_not_at_all(path, model, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "no space left on device")

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -38,7 +38,7 @@ LONG = 0.15
 
 @dataclass(frozen=True)
 class Engine:
-    """How tiles are computed. Only `dtype` and `channels_last` change results, by rounding."""
+    """How tiles are computed. `dtype` and `channels_last` change results, by rounding; `threads` now and then a last digit."""
 
     device: str = "cpu"
     dtype: str = "fp32"
@@ -149,11 +149,11 @@ def _best(once: Callable[[], float], most: int = 2) -> float:
     return min(times)
 
 
-def run(model: Model, data: Tensor, valid: Tensor) -> Tensor:
+def run(model: Model, data: Tensor, valid: Tensor, told: Tensor | None = None) -> Tensor:
     """One forward pass of a prepared model: probabilities (b, k, h, w) float32 on the CPU."""
     with torch.inference_mode():
         device = model.mean.device
-        return model(data.to(device), valid.to(device)).cpu()
+        return model(data.to(device), valid.to(device), None if told is None else told.to(device)).cpu()
 
 
 class _Peak(TorchDispatchMode):
@@ -184,15 +184,26 @@ def forward_bytes(model: Model, engine: Engine, shape: tuple[int, int]) -> int:
     The network runs on torch's meta device, where tensors have sizes and no content. A network that cannot is an
     error that says so: without the figure a limit on memory is no promise.
     """
-    spec = model.spec
-    shadow = prepare(model, Engine("cpu", engine.dtype, engine.channels_last)).to("meta")
-    data = torch.empty((1, len(spec.bands), *shape), device="meta")
+    shadow = prepare(model, Engine("cpu", engine.dtype, engine.channels_last))
+    data = torch.empty((1, len(model.spec.bands), *shape), device="meta")
     valid = torch.empty((1, *shape), dtype=torch.bool, device="meta")
+    return _peak(shadow, model.spec.name, data, valid)
+
+
+def context_bytes(model: Model, engine: Engine, grid: tuple[int, int]) -> int:
+    """Bytes that the context encoder holds at its peak over a (Y, X) grid of tokens, these and its answer included."""
+    encoder, dtype = copy.deepcopy(model.net.context.encoder).to(DTYPES[engine.dtype]), DTYPES[engine.dtype]
+    tokens = torch.empty((1, model.spec.context_dim, *grid), dtype=dtype, device="meta")
+    mask = torch.empty((1, *grid), dtype=torch.bool, device="meta")
+    return 2 * tokens.nbytes + _peak(encoder, model.spec.name, tokens, mask)
+
+
+def _peak(module: nn.Module, name: str, *inputs: Tensor) -> int:
     try:
         with torch.inference_mode(), _Peak() as peak:
-            shadow(data, valid)
+            module.to("meta")(*inputs)
     except (RuntimeError, NotImplementedError) as e:
         raise ModelError(
-            f"the memory of {spec.name} cannot be planned, it does not run on torch's meta device: {str(e).splitlines()[0]}"
+            f"the memory of {name} cannot be planned, it does not run on torch's meta device: {str(e).splitlines()[0]}"
         ) from e
     return peak.most

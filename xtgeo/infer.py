@@ -2,27 +2,33 @@
 
     reader threads -> forward threads -> Blocks, in the order of the tiles
 
-Every queue is bounded. Tiles without a valid pixel are skipped before they are read where the file can tell.
+With context of the whole scene, tiles pass twice: first their tokens are kept, then, when all tokens have met, they are
+answered. Every queue is bounded. Tiles without a valid pixel are skipped before they are read where the file can tell.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import psutil
 import torch
 
 from xtgeo.choose import adapt
-from xtgeo.engine import Engine, choose_engine, forward_bytes, prepare, run
-from xtgeo.errors import PlanError
+from xtgeo.engine import DTYPES, Engine, choose_engine, context_bytes, forward_bytes, prepare, run
+from xtgeo.errors import ModelError, PlanError
 from xtgeo.model import Model
 from xtgeo.scene import Block, Scene
+from xtgeo.tokens import Tokens, Told, token_grid
 from xtgeo.window import Nest, Tile
+
+T = TypeVar("T")
+CONTEXT_REACHES = "tile", "scene"
 
 AHEAD = 2
 """Tiles read ahead of the ones being computed."""
@@ -48,6 +54,8 @@ class Plan:
     """Bytes for decoded blocks that several tiles share."""
     bytes: int
     """Expected peak over what the process holds already."""
+    context: str = "tile"
+    """How far context reaches: over a tile, or over the whole scene in two passes."""
 
     @property
     def computed_per_pixel(self) -> float:
@@ -64,6 +72,7 @@ def plan(
     device: str = "auto",
     dtype: str = "auto",
     max_memory: int | None = None,
+    context: str = "tile",
     engine: Engine | None = None,
     span: int | None = None,
 ) -> Plan:
@@ -71,9 +80,10 @@ def plan(
 
     `max_memory` is the limit for the whole process in bytes. None: what it holds and 1 GiB, or, where that is too little
     for one region, what it holds and 70 % of what is free. Where the model's own tile does not fit, tiles of fewer
-    regions are taken, down to one; context then reaches less far. Give `engine` and `span` to repeat an earlier run
-    instead of measuring.
+    regions are taken, down to one; context then reaches less far, unless `context` is "scene": then all tokens of the scene
+    meet, in a second pass over its pixels. Give `engine` and `span` to repeat an earlier run instead of measuring.
     """
+    _check_context(model, context)
     spec, held = model.spec, psutil.Process().memory_info().rss
     free = held + int(0.7 * psutil.virtual_memory().available)
     scene = adapt(scene, spec)
@@ -83,7 +93,7 @@ def plan(
     longest = -(-max(scene.shape) // spec.region)
     spans = [span] if span else sorted({min(s, longest) for s in range(1, spec.span + 1)}, reverse=True)
     limit = min(held + USUAL, free) if max_memory is None else max_memory
-    for how in _plans(scene, model, engine, spans):
+    for how in _plans(scene, model, engine, spans, context):
         if held + how.bytes <= limit:
             return how
     if max_memory is None and held + how.bytes <= (limit := free):
@@ -94,8 +104,24 @@ def plan(
     )
 
 
-def _plans(scene: Scene, model: Model, engine: Engine, spans: list[int]) -> Iterator[Plan]:
+def _check_context(model: Model, context: str) -> None:
+    if context not in CONTEXT_REACHES:
+        raise ModelError(f"unknown reach of context {context!r}; choose {' or '.join(CONTEXT_REACHES)}")
+    spec = model.spec
+    if context == "scene" and not model.has_context:
+        raise ModelError(f"{spec.name} has no context encoder that could see the whole scene; leave --context scene out")
+    if context == "scene" and spec.region % spec.context_stride:
+        raise ModelError(
+            f"regions of {spec.name} have {spec.region} pixels, no multiple of its tokens' {spec.context_stride}: "
+            "context of the whole scene is not possible, leave --context scene out"
+        )
+
+
+def _plans(scene: Scene, model: Model, engine: Engine, spans: list[int], context: str) -> Iterator[Plan]:
     """Plans that need less and less memory: first fewer tiles at the same time, then smaller ones."""
+    whole = 0
+    if context == "scene":
+        whole = context_bytes(model, engine, token_grid(Nest(scene.shape), model.spec.context_stride))
     for span in spans:
         nest = Nest(scene.shape, model.spec.region, span, model.spec.margin)
         h, w = (min(nest.side, side) + 2 * nest.margin for side in nest.shape)
@@ -105,9 +131,9 @@ def _plans(scene: Scene, model: Model, engine: Engine, spans: list[int]) -> Iter
             tiles = workers + AHEAD + 1
             read = tiles * h * w * (4 * len(scene.bands) + 1)
             answers = 2 * tiles * h * w * (4 * len(model.spec.classes) + 1)
-            expected = int(OVERHEAD * (workers * forward + read + answers)) + cache + OTHER_BYTES
+            expected = int(OVERHEAD * (workers * forward + read + answers + whole)) + cache + OTHER_BYTES
             threads = engine.threads * engine.workers // workers
-            yield Plan(nest, replace(engine, workers=workers, threads=threads), cache, expected)
+            yield Plan(nest, replace(engine, workers=workers, threads=threads), cache, expected, context)
 
 
 def predict(
@@ -119,26 +145,66 @@ def predict(
     device: str = "auto",
     dtype: str = "auto",
     max_memory: int | None = None,
+    context: str = "tile",
+    looked: Callable[[int], None] | None = None,
 ) -> Iterator[Block]:
     """Class probabilities, tile by tile: Blocks of (classes, y, x) float32 in 0..1 on the tiles' cores.
 
     The cores partition the scene and come in row-major order. Where nothing was measured the probability is 0 and
-    `valid` False. `tiles` restricts the work to some positions in the nest. Results do not depend on the number of
-    workers or on the regions per batch.
+    `valid` False. `tiles` restricts the work to some positions in the nest. With `context` "scene" all tiles are looked at
+    once before the first answer, and `looked` is called with their number so far. Results do not depend on the number
+    of workers or on the regions per batch.
     """
-    plan = plan or globals()["plan"](scene, model, device=device, dtype=dtype, max_memory=max_memory)
+    plan = plan or globals()["plan"](scene, model, device=device, dtype=dtype, max_memory=max_memory, context=context)
     scene, engine = adapt(scene, model.spec).with_cache(plan.cache), plan.engine
     wanted = (tile for tile in plan.nest if tiles is None or tile.index in tiles)
-    ready, stop = prepare(model, engine), threading.Event()
+    ready = prepare(model, engine)
+    told = _tell(scene, ready, plan, looked) if plan.context == "scene" else None
+
+    def answer(block: Block | None, tile: Tile) -> Block:
+        return _answer(ready, block, tile, scene.bands, told)
+
+    yield from _stream(scene, wanted, engine, answer)
+
+
+def _tell(scene: Scene, model: Model, plan: Plan, looked: Callable[[int], None] | None) -> Told:
+    """The first pass: tokens of every tile, then what they tell each other."""
+    spec, engine = model.spec, plan.engine
+    tokens = Tokens(plan.nest, spec.context_stride, spec.context_dim, DTYPES[engine.dtype])
+
+    def look(block: Block | None, tile: Tile) -> None:
+        if block is not None:
+            with torch.inference_mode():
+                data, valid = (t.to(engine.device) for t in _tensors(model, block, scene.bands))
+                seen, mask = model.tokens(data, valid)
+            tokens.put(tile.core, seen[0], mask[0])
+
+    for n, _ in enumerate(_stream(scene, plan.nest, engine, look), 1):
+        if looked:
+            looked(n)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(engine.threads * engine.workers)
+    try:
+        with torch.inference_mode():
+            return Told(tokens, model.net.context.encoder, engine.device)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _stream(
+    scene: Scene, tiles: Iterable[Tile], engine: Engine, work: Callable[[Block | None, Tile], T]
+) -> Iterator[T]:
+    """`work` on every tile's pixels (None where there is none to see), in forward threads; results in the tiles' order."""
+    stop = threading.Event()
     with (
         ThreadPoolExecutor(READERS, "xtgeo-read") as readers,
         ThreadPoolExecutor(engine.workers, "xtgeo-forward", torch.set_num_threads, (engine.threads,)) as workers,
     ):
-        pending: deque[Future[Block]] = deque()
+        pending: deque[Future[T]] = deque()
         try:
-            for tile in wanted:
+            for tile in tiles:
                 block = readers.submit(_read, scene, tile, stop)
-                pending.append(workers.submit(_answer, ready, block, tile, scene.bands))
+                pending.append(workers.submit(lambda block=block, tile=tile: work(block.result(), tile)))
                 while len(pending) > engine.workers + AHEAD:
                     yield pending.popleft().result()
             while pending:
@@ -158,14 +224,15 @@ def _read(scene: Scene, tile: Tile, stop: threading.Event) -> Block | None:
     return block if block.valid[m : m + tile.core.h, m : m + tile.core.w].any() else None
 
 
-def _answer(model: Model, future: Future[Block | None], tile: Tile, bands: tuple[str, ...]) -> Block:
-    block, core = future.result(), tile.core
+def _answer(model: Model, block: Block | None, tile: Tile, bands: tuple[str, ...], told: Told | None) -> Block:
+    core = tile.core
     if block is None:
         empty = np.zeros((len(model.spec.classes), *core.shape), np.float32)
         return Block(core, empty, np.zeros(core.shape, bool))
     m = core.y - tile.full.y
     valid = block.valid[m : m + core.h, m : m + core.w]
-    scores = run(model, *_tensors(model, block, bands))[0].numpy()
+    news = None if told is None else told[core]
+    scores = run(model, *_tensors(model, block, bands), news)[0].numpy()
     scores = scores[-len(model.spec.classes) :]  # softmax: channel 0 is the background
     scores *= valid
     return Block(core, scores, valid)

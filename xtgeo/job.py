@@ -58,6 +58,8 @@ class Summary:
     tile_px: int
     computed_per_pixel: float
     threshold: float
+    context: str
+    """How far it reached: tile or scene."""
     outputs: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -92,6 +94,7 @@ def segment(
     device: str = "auto",
     dtype: str = "auto",
     max_memory: int | None = None,
+    context: str = "tile",
     overwrite: bool = False,
     allow_ungeoreferenced: bool = False,
     progress: Callable[[int, int, int], None] | None = None,
@@ -101,8 +104,9 @@ def segment(
     `out` takes outlines (.gpkg, .geojson, .fgb, .parquet, .csv), `mask` class labels and `scores` probabilities as
     COGs on the scene's grid, `quicklook` a PNG. `threshold` is the probability that counts and `min_area` the smallest
     object in square metres (None: the model's), `crs` that of the outlines (None: the scene's, EPSG:4326 for GCPs),
-    `max_memory` in bytes for the whole process. `progress(tiles done, tiles in all, pixels done now)` is called after
-    each tile.
+    `max_memory` in bytes for the whole process. `context` "scene" lets all regions of the scene exchange information,
+    not those of a tile alone, in two passes. `progress(tiles done, tiles in all, pixels done now)` is called after each
+    tile of each pass.
 
     While it runs, finished tiles are kept in `.<output>.journal` beside the first output; after an interruption the
     same call continues there and gives the same bytes. Outputs appear under their names only when complete.
@@ -141,22 +145,27 @@ def segment(
         "outputs": {name: path.name for name, path in targets.items()},
         "device": device,
         "dtype": dtype,
+        "context": context,
     }
     first = next((path for name, path in targets.items() if name != "quicklook"), None)
     beside = None if first is None else first.with_name(f".{first.name}.journal")
     with open_journal(beside, identity, replace=overwrite) as journal:
-        how = _plan(scene, model, journal, device=device, dtype=dtype, max_memory=max_memory)
+        how = _plan(scene, model, journal, device=device, dtype=dtype, max_memory=max_memory, context=context)
         todo = _tiles(how.nest, area)
         resumed = journal.done() & todo
-        pixels = 0
+        pixels, first_pass = 0, len(how.nest) if context == "scene" else 0
         report = progress or (lambda done, total, pixels: None)
-        report(len(resumed), len(todo), 0)
-        for n, block in enumerate(predict(scene, model, plan=how, tiles=todo - resumed), len(resumed) + 1):
+        total = first_pass + len(todo)
+        report(len(resumed), total, 0)
+        blocks = predict(
+            scene, model, plan=how, tiles=todo - resumed, looked=lambda n: report(len(resumed) + n, total, 0)
+        )
+        for n, block in enumerate(blocks, first_pass + len(resumed) + 1):
             tile = how.nest.at(block.window)
             measured = str(np.count_nonzero(block.valid)).encode()
             journal.put(tile, measured=measured, **_decode(block, model, threshold, area, wanted=targets))
             pixels += block.valid.size
-            report(n, len(todo), pixels)
+            report(n, total, pixels)
         if not any(int(count) for _, count in journal.get("measured")):
             journal.clear()
             raise SceneError(
@@ -176,6 +185,7 @@ def segment(
             "min_area_m2": min_area,
             "dtype": how.engine.dtype,
             "tile_px": how.nest.side,
+            "context": context,
         }
         _write(scene, model, journal, detections, how.nest, targets, crs=crs, run=run, overwrite=overwrite)
     seconds = time.monotonic() - start
@@ -194,6 +204,7 @@ def segment(
         tile_px=how.nest.side,
         computed_per_pixel=round(how.computed_per_pixel, 4),
         threshold=threshold,
+        context=context,
         outputs={name: str(path) for name, path in targets.items()},
     )
     return Result(detections, summary)
@@ -239,7 +250,12 @@ def _plan(scene: Scene, model: Model, journal: Journal, **options) -> Plan:
         journal.set_plan({"engine": asdict(how.engine), "span": how.nest.span})
         return how
     return plan(
-        scene, model, engine=Engine(**kept["engine"]), span=kept["span"], max_memory=options["max_memory"]
+        scene,
+        model,
+        engine=Engine(**kept["engine"]),
+        span=kept["span"],
+        max_memory=options["max_memory"],
+        context=options["context"],
     )
 
 

@@ -41,6 +41,7 @@ class Journal:
                 found = {}
             if found is not None and found != identity:
                 if not replace:
+                    self.close()  # or a notebook, which keeps the error and so the journal, could not try again
                     raise JournalError(self._difference(found, identity))
                 self.delete()
                 self._open()

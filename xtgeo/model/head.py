@@ -23,6 +23,9 @@ class SegmentationHead(nn.Module):
     fraction of the memory and stays in the processor's cache.
     """
 
+    stride = 1
+    """Pixels along the side of an answer."""
+
     def __init__(self, channels: list[int], strides: list[int], classes: int, dim: int = 32):
         super().__init__()
         self.strides = strides

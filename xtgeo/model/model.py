@@ -26,15 +26,14 @@ class Model(nn.Module):
         self.register_buffer("mean", torch.tensor(spec.mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(-1, 1, 1), persistent=False)
 
-    def logits(self, data: Tensor, valid: Tensor) -> Tensor:
-        """data (b, c, h + 2 m, w + 2 m) float32, valid (b, h + 2 m, w + 2 m) bool -> (b, k, h, w)."""
-        x = (data - self.mean).div_(self.std).to(self.dtype)
-        if valid.is_meta or not valid.all():  # looking is cheaper than filling
-            x = x.masked_fill_(~valid[:, None], 0.0)
-        if self.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
+    def logits(self, data: Tensor, valid: Tensor, told: Tensor | None = None) -> Tensor:
+        """data (b, c, h + 2 m, w + 2 m) float32, valid (b, h + 2 m, w + 2 m) bool -> (b, k, h, w).
+
+        told: what the tile's tokens learnt from the whole scene, as `XT` takes it; None lets the tile know of itself alone.
+        """
+        x = self._enter(data, valid)
         if isinstance(self.net, XT):
-            return self.net(x, valid)
+            return self.net(x, valid, told)
         m, s = self.spec.margin, self.spec.stride
         h, w = data.shape[-2:]
         x = F.pad(x, (0, -w % s, 0, -h % s))
@@ -46,9 +45,27 @@ class Model(nn.Module):
             )
         return y[..., m : h - m, m : w - m]
 
-    def forward(self, data: Tensor, valid: Tensor) -> Tensor:
-        y = self.logits(data, valid).float()
+    def forward(self, data: Tensor, valid: Tensor, told: Tensor | None = None) -> Tensor:
+        y = self.logits(data, valid, told).float()
         return y.sigmoid_() if self.spec.activation == "sigmoid" else y.softmax(1)
+
+    def tokens(self, data: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """What the context encoder is given of a tile: tokens (b, d, y, x), and which saw a valid pixel (b, y, x)."""
+        return self.net.tokens(self._enter(data, valid), valid)
+
+    @property
+    def has_context(self) -> bool:
+        """Whether there are tokens that regions could exchange."""
+        return isinstance(self.net, XT) and hasattr(self.net.context, "gather")
+
+    def _enter(self, data: Tensor, valid: Tensor) -> Tensor:
+        """Normalised, in the weights' number format, 0 where invalid."""
+        x = (data - self.mean).div_(self.std).to(self.dtype)
+        if valid.is_meta or not valid.all():  # looking is cheaper than filling
+            x = x.masked_fill_(~valid[:, None], 0.0)
+        if self.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        return x
 
     @property
     def dtype(self) -> torch.dtype:

@@ -7,6 +7,7 @@ The model is built by hand, part by part; anyone may pass their own parts to `XT
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,10 +17,11 @@ from xtgeo.model.regions import RegionEncoder, join_regions, split_regions
 from xtgeo.model.spec import Spec
 
 
-class XT(nn.Module):
-    """(b, c, h + 2 m, w + 2 m), valid pixels of the same size -> (b, k, h, w): the margin is looked at, not answered.
+class Nested(nn.Module):
+    """A region encoder and a context encoder: what networks for pixels, objects and whole images have in common.
 
-    Any h and w. With `NoContext` the result is exactly that of the plain backbone and head.
+    An image that is no single tile goes through in steps: `tokens` of every tile, `context.encoder` over all of them,
+    then what is done with what they were told.
     """
 
     def __init__(self, regions: RegionEncoder, context: nn.Module, head: nn.Module, spec: Spec):
@@ -28,14 +30,45 @@ class XT(nn.Module):
         self.batch = 1
         """Regions per pass through the encoder; changes speed, never results."""
 
-    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+    def encode(self, x: Tensor, valid: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Joined levels of the core, and its valid pixels, brought to a multiple of the coarsest stride."""
         m, s = self.spec.margin, self.regions.strides[-1]
         h, w = x.shape[-2] - 2 * m, x.shape[-1] - 2 * m
         x, valid = (F.pad(t, (0, -w % s, 0, -h % s)) for t in (x, valid))
         rows = self.regions.encode_rows(split_regions(x, self.spec.region, m), self.batch)
         levels = [join_regions(level, m // s) for level, s in zip(rows, self.regions.strides, strict=True)]
-        levels = self.context(levels, valid[:, m : valid.shape[-2] - m, m : valid.shape[-1] - m])
+        return levels, valid[:, m : valid.shape[-2] - m, m : valid.shape[-1] - m]
+
+    def tokens(self, x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """What the context encoder is given of a tile: tokens (b, d, y, x), and which saw a valid pixel (b, y, x)."""
+        return self.context.gather(*self.encode(x, valid))
+
+
+class XT(Nested):
+    """(b, c, h + 2 m, w + 2 m), valid pixels of the same size -> (b, k, h, w): the margin is looked at, not answered.
+
+    Any h and w. With `NoContext` the result is exactly that of the plain backbone and head.
+    """
+
+    def forward(self, x: Tensor, valid: Tensor, told: Tensor | None = None) -> Tensor:
+        """told (b, d, y + 2, x + 2): what this tile's tokens, and one ring around them, learnt from the whole image."""
+        levels, core = self.encode(x, valid)
+        if told is None:
+            return self.answer(self.context(levels, core), x.shape)
+        return self.answer(self.context.spread(levels, told, rim=1), x.shape)
+
+    def answer(self, levels: list[Tensor], shape: torch.Size) -> Tensor:
+        """Logits of the core from levels that know their context; `shape` is that of the input, margin included."""
+        m, f = self.spec.margin, self.head.stride
+        h, w = (-(-(side - 2 * m) // f) for side in shape[-2:])
         return self.head(levels)[..., :h, :w]
+
+
+class XTClassifier(Nested):
+    """(b, c, h + 2 m, w + 2 m), valid -> (b, classes) logits of the whole image, read from a class token."""
+
+    def forward(self, x: Tensor, valid: Tensor) -> Tensor:
+        return self.head(self.context.encoder.classify(*self.tokens(x, valid)))
 
 
 def build(spec: Spec, *, pretrained: bool = False) -> XT:

@@ -25,29 +25,36 @@ def pool_valid(x: Tensor, valid: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return total / count.clamp(min=1).to(x.dtype), count[:, 0] > 0
 
 
-class Inject(nn.Module):
+class Gather(nn.Module):
+    """Tokens for a context encoder from the coarsest level of a pyramid."""
+
+    def __init__(self, encoder: nn.Module, dim: int, channels: list[int], strides: list[int], stride: int):
+        """dim: channels of a token; channels, strides: of the levels; stride: side in pixels of a token's square."""
+        super().__init__()
+        self.encoder, self.strides, self.stride = encoder, strides, stride
+        self.enter = nn.Conv2d(channels[-1], dim, 1)
+
+    def gather(self, levels: list[Tensor], valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (b, d, y, x) and which of them saw a valid pixel (b, y, x); valid (b, h, w) in pixels of the core."""
+        coarse = self.strides[-1]
+        shares = F.avg_pool2d(valid[:, None].float(), coarse, ceil_mode=True)[:, 0]
+        return pool_valid(self.enter(levels[-1]), shares > 0, self.stride // coarse)
+
+
+class Inject(Gather):
     """Levels of a pyramid, enriched by a context encoder that works on their pooled coarsest level.
 
     Levels finer than stride 4 are left alone: there the upsampling costs more than the whole encoder.
     """
 
     def __init__(self, encoder: nn.Module, dim: int, channels: list[int], strides: list[int], stride: int):
-        """dim: channels of a token; stride: side of the square of pixels that it stands for."""
-        super().__init__()
-        self.encoder, self.strides, self.stride = encoder, strides, stride
-        self.enter = nn.Conv2d(channels[-1], dim, 1)
+        super().__init__(encoder, dim, channels, strides, stride)
         self.leave = nn.ModuleList(nn.Conv2d(dim, c, 1) for c in channels)
         self.gates = nn.ParameterList(nn.Parameter(torch.zeros(c, 1, 1)) for c in channels)
 
     def forward(self, levels: list[Tensor], valid: Tensor) -> list[Tensor]:
         """valid (b, h, w) in pixels of the core."""
         return self.spread(levels, self.encoder(*self.gather(levels, valid)))
-
-    def gather(self, levels: list[Tensor], valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (b, d, y, x) and which of them saw a valid pixel (b, y, x)."""
-        coarse = self.strides[-1]
-        shares = F.avg_pool2d(valid[:, None].float(), coarse, ceil_mode=True)[:, 0]
-        return pool_valid(self.enter(levels[-1]), shares > 0, self.stride // coarse)
 
     def spread(self, levels: list[Tensor], told: Tensor, rim: int = 0) -> list[Tensor]:
         """The levels with what the tokens learnt, told (b, d, y + 2 rim, x + 2 rim): a rim lets neighbouring tiles agree."""

@@ -32,5 +32,6 @@ def rotary(y: Tensor, x: Tensor, width: int, shortest: float, longest: float) ->
 
 def rotate(q: Tensor, turns: Tensor) -> Tensor:
     """q (b, v, n, e) turned by its position, turns (n, e / 2)."""
-    pairs = torch.view_as_complex(q.float().unflatten(-1, (-1, 2)).contiguous())
+    wide = torch.promote_types(q.dtype, torch.float32)  # there are no complex numbers of 16 bits
+    pairs = torch.view_as_complex(q.to(wide).unflatten(-1, (-1, 2)).contiguous())
     return torch.view_as_real(pairs * turns).flatten(-2).to(q.dtype)
