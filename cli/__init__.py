@@ -9,7 +9,7 @@ import sys
 from typing import Annotated
 
 import typer
-from xtgeo.cli import doctor, info, models, segment, simulate
+from xtgeo.cli import convert, detect, doctor, info, models, segment, simulate
 
 from xtgeo.errors import XtgeoError
 
@@ -22,9 +22,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("segment")(segment.segment)
+app.command("detect")(detect.detect)
 app.command("info")(info.info)
 app.add_typer(models.app, name="models")
 app.add_typer(simulate.app, name="simulate")
+app.command("convert")(convert.convert)
 app.command("doctor")(doctor.doctor)
 
 

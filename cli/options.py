@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json as json_
 import re
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -19,6 +21,32 @@ UnitsOption = Annotated[
     typer.Option("--units", help="What the numbers are: db, linear, amplitude, reflectance, dn10000, dn, rgb."),
 ]
 NodataOption = Annotated[float | None, typer.Option("--nodata", help="Value that means no data, where no tag says so.")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Bundled name or .safetensors file; by default the bundled one that fits."),
+]
+ThresholdOption = Annotated[
+    float | None, typer.Option("--threshold", min=0, max=1, help="Probability that counts; default: the model's.")
+]
+AoiOption = Annotated[str | None, typer.Option("--aoi", help="Vector file: only objects centred in its polygons.")]
+CrsOption = Annotated[
+    str | None, typer.Option("--crs", help="CRS of the vectors; default: the scene's, EPSG:4326 for GCPs.")
+]
+QuicklookOption = Annotated[str | None, typer.Option("--quicklook", help="Picture with what was found, .png")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda")]
+DtypeOption = Annotated[str, typer.Option("--dtype", help="auto (measured), fp32 or bf16")]
+MemoryOption = Annotated[
+    str | None, typer.Option("--max-memory", help="Limit for the whole process, such as 4GB.")
+]
+ContextOption = Annotated[
+    str, typer.Option("--context", help="How far regions exchange information: tile, or scene (two passes).")
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+UngeoreferencedOption = Annotated[
+    bool, typer.Option("--allow-ungeoreferenced", help="Accept a scene without a place; results in its own coordinates.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable summary on standard output.")]
 
 SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -38,3 +66,22 @@ def open_source(href: list[str], bands: str | None, units: str | None, nodata: f
     from xtgeo import open_scene
 
     return open_scene(href[0] if len(href) == 1 else href, bands=bands, units=units, nodata=nodata)
+
+
+def run(task, scene: list[str], model: str | None, *, bands, units, nodata, max_memory, quiet: bool, json: bool, **options):
+    """Opens the scene, finds the model, and runs `task` (`xtgeo.segment` or `xtgeo.detect`) with a progress bar."""
+    limit = memory(max_memory)
+
+    from xtgeo.cli.progress import progress
+
+    from xtgeo import load_model
+    from xtgeo.choose import choose_model
+
+    source = open_source(scene, bands, units, nodata)
+    chosen = load_model(model or choose_model(source, task.__name__))
+    with progress(source, quiet=quiet) as report:
+        result = task(source, chosen, max_memory=limit, progress=report, **options)
+    if json:
+        print(json_.dumps(asdict(result.summary)))
+    elif not quiet:
+        print(result.summary)

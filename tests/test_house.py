@@ -15,7 +15,7 @@ FLOORS = [
     ["errors", "window", "allocator", "outline", "weights"],
     ["grid"],
     ["scene"],
-    ["read", "model", "decode", "merge", "detections", "write", "journal", "evaluate"],
+    ["read", "model", "decode", "peaks", "merge", "detections", "points", "write", "journal", "evaluate"],
     ["choose", "tokens"],
     ["engine", "simulate", "train"],
     ["infer"],
@@ -23,7 +23,14 @@ FLOORS = [
     ["cli"],
 ]
 """From the ground up; rooms on one floor do not know each other, but for the doors below."""
-DOORS = {("write", "detections"), ("merge", "decode"), ("detections", "decode"), ("infer", "engine")}
+DOORS = {
+    ("write", "detections"),
+    ("merge", "decode"),
+    ("detections", "decode"),
+    ("points", "detections"),
+    ("points", "peaks"),
+    ("infer", "engine"),
+}
 HOMES = {
     "typer": {"cli"},
     "torch": {"model", "engine", "tokens", "infer", "train", "cli"},

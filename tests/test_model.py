@@ -11,7 +11,7 @@ from torch import nn
 from xtgeo.errors import ModelError
 from xtgeo.model import Model, Spec, build, bundled, fold_batchnorm, load_model, load_spec, save_model
 from xtgeo.model.context import Attention, pool_valid, rotary, rotate
-from xtgeo.model.head import SegmentationHead
+from xtgeo.model.head import DenseHead
 from xtgeo.model.regions import RegionEncoder, join_regions, split_regions
 
 
@@ -229,7 +229,7 @@ def test_folding_batch_normalisation_keeps_the_function(name):
 @pytest.mark.parametrize("strides", [[2, 4, 8, 16], [4, 8, 16], [4, 16]])
 @pytest.mark.parametrize("rows", [16, 256, 272, 400])
 def test_answering_in_strips_is_answering_at_once(strides, rows):
-    head = SegmentationHead([8] * len(strides), strides, classes=2, dim=8).double()
+    head = DenseHead([8] * len(strides), strides, answers=2, dim=8).double()
     levels = [torch.randn(1, 8, rows * 2 // s, 96 // s, dtype=torch.float64) for s in strides]
     whole = head(levels)
     with torch.inference_mode():

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from xtgeo.detections import Detections
     from xtgeo.errors import JournalError, ModelError, OutputError, PlanError, SceneError, XtgeoError
     from xtgeo.infer import plan, predict
-    from xtgeo.job import segment
-    from xtgeo.model import XT, Model, Spec, load_model, save_model
+    from xtgeo.job import detect, segment
+    from xtgeo.model import XT, Model, Spec, load_model, load_official, save_model
     from xtgeo.read import open_scene
     from xtgeo.scene import Block, Scene
     from xtgeo.window import Nest, Tile, Window
@@ -24,10 +24,10 @@ _HOMES = {
     "xtgeo.detections": ["Detections"],
     "xtgeo.errors": ["JournalError", "ModelError", "OutputError", "PlanError", "SceneError", "XtgeoError"],
     "xtgeo.infer": ["plan", "predict"],
-    "xtgeo.model": ["Model", "Spec", "XT", "load_model", "save_model"],
+    "xtgeo.model": ["Model", "Spec", "XT", "load_model", "load_official", "save_model"],
     "xtgeo.read": ["open_scene"],
     "xtgeo.scene": ["Block", "Scene"],
-    "xtgeo.job": ["segment"],
+    "xtgeo.job": ["detect", "segment"],
     "xtgeo.window": ["Nest", "Tile", "Window"],
     "xtgeo.write": ["RasterSink", "VectorSink"],
 }

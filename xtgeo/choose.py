@@ -35,22 +35,26 @@ def misfits(scene: Scene, spec: Spec, *, check_gsd: bool = True) -> list[str]:
     return reasons
 
 
-def fitting_models(scene: Scene) -> list[str]:
-    """Names of the bundled models that can be used on the scene."""
-    return [name for name in bundled() if not misfits(scene, load_spec(name))]
+def fitting_models(scene: Scene, task: str | None = None) -> list[str]:
+    """Names of the bundled models, of a task or of all, that can be used on the scene."""
+    return [name for name in _of(task) if not misfits(scene, load_spec(name))]
 
 
-def choose_model(scene: Scene) -> str:
+def _of(task: str | None) -> list[str]:
+    return [name for name in bundled() if task in (None, load_spec(name).task)]
+
+
+def choose_model(scene: Scene, task: str = "segment") -> str:
     """The one bundled model that fits the scene; refused, with the reasons, where there is none or more than one."""
-    names = fitting_models(scene)
+    names = fitting_models(scene, task)
     if len(names) == 1:
         return names[0]
     if names:
         raise ModelError(f"several models fit {scene.id}: choose one with --model {' | '.join(names)}")
-    reasons = "; ".join(f"{name}: {', and '.join(misfits(scene, load_spec(name)))}" for name in bundled())
+    reasons = "; ".join(f"{name}: {', and '.join(misfits(scene, load_spec(name)))}" for name in _of(task))
     raise ModelError(
-        f"no bundled model fits {scene.id}: {reasons}. Name bands and units (--bands vv=1,vh=2 --units db) or give "
-        "a model of your own with --model"
+        f"no bundled model to {task} fits {scene.id} ({reasons or 'there is none'}): name bands and units (--bands vv=1,vh=2 "
+        "--units db) or give a model of your own with --model"
     )
 
 

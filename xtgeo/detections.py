@@ -28,7 +28,7 @@ rectangle around an aslant ship is up to a pixel longer and wider than the ship.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import geopandas as gpd
@@ -79,15 +79,17 @@ class Detections:
     """Objects of one scene; columns of equal length."""
 
     columns: Mapping[str, np.ndarray]
-    """Those of FIELDS, by name; times are datetime64[ms] in UTC."""
+    """Those of `fields`, by name; times are datetime64[ms] in UTC."""
     geometry: np.ndarray
-    """MultiPolygons along the edges of pixels, x = column, y = row of the scene."""
+    """MultiPolygons along the edges of pixels, or points; x = column, y = row of the scene."""
     grid: Grid
     """Where the scene's pixels lie on the earth."""
+    fields: Mapping[str, str] = field(default_factory=lambda: FIELDS)
+    """Names and pandas types of the columns: those above for outlines, those of `xtgeo.points` for points."""
 
     def __post_init__(self):
-        if list(self.columns) != list(FIELDS):
-            raise ValueError(f"detections have the columns {', '.join(FIELDS)}, not {', '.join(self.columns)}")
+        if list(self.columns) != list(self.fields):
+            raise ValueError(f"detections have the columns {', '.join(self.fields)}, not {', '.join(self.columns)}")
         if {len(column) for column in self.columns.values()} != {len(self.geometry)}:
             raise ValueError("the columns of detections must have one length")
 
@@ -100,7 +102,7 @@ class Detections:
 
     def where(self, keep: np.ndarray) -> Detections:
         """Some of them, by mask or index array."""
-        return Detections({name: c[keep] for name, c in self.columns.items()}, self.geometry[keep], self.grid)
+        return Detections({k: c[keep] for k, c in self.columns.items()}, self.geometry[keep], self.grid, self.fields)
 
     def larger_than(self, area_m2: float) -> Detections:
         """Those of at least so many square metres; refused where metres are not known."""
@@ -115,7 +117,7 @@ class Detections:
 
     def to_frame(self, crs: object = None) -> gpd.GeoDataFrame:
         """A table with the outlines in `crs`; None is the grid's own, EPSG:4326 for control points, pixels without any."""
-        table = pd.DataFrame({name: _series(self[name], kind) for name, kind in FIELDS.items()})
+        table = pd.DataFrame({name: _series(self[name], kind) for name, kind in self.fields.items()})
         own = grid_crs(self.grid) if crs is None else CRS(crs)
         return gpd.GeoDataFrame(
             table, geometry=on_map(self.geometry, self.grid, crs), crs=None if own is None else own.to_wkt()
@@ -151,8 +153,8 @@ def describe(
         lon = lat = np.full(n, np.nan)
     area, length, width, heading = _measure(objects.geometry, grid, lon, lat)
     columns = {
-        "detect_id": _identify(scene_id, row, column),
-        "scene_id": _repeat(scene_id, n),
+        "detect_id": identify(scene_id, row, column),
+        "scene_id": repeat(scene_id, n),
         "class": np.array(["", *classes], object)[objects.class_id],
         "score": np.minimum(objects.score_sum / objects.pixels, score_max).round(6),
         "score_max": score_max.round(6),
@@ -164,16 +166,18 @@ def describe(
         "lat": lat.round(7),
         "row": row,
         "column": column,
-        "timestamp": np.full(n, _utc(timestamp)),
+        "timestamp": np.full(n, utc(timestamp)),
         "touches_edge": (x0 <= 0) | (y0 <= 0) | (x1 >= shape[1]) | (y1 >= shape[0]),
-        "model": _repeat(model, n),
-        "model_version": _repeat(model_version, n),
+        "model": repeat(model, n),
+        "model_version": repeat(model_version, n),
     }
     return Detections(columns, objects.geometry, grid)
 
 
 def on_map(polygons: np.ndarray, grid: Grid, crs: object = None) -> np.ndarray:
     """Polygons in pixels as MultiPolygons in `crs` (None: the grid's own); those over the antimeridian are cut there.
+
+    Points stay points.
 
     In the grid's own affine every corner is exact and nothing is added or cut. Anywhere else long edges get points
     in between, since a straight line in the pixels is not straight on the map.
@@ -188,6 +192,8 @@ def on_map(polygons: np.ndarray, grid: Grid, crs: object = None) -> np.ndarray:
     if not np.isfinite(x + y).all():
         raise SceneError(f"some outlines do not lie in the area of {target}; choose another output CRS")
     turn = 0.0 if crs is None and not isinstance(grid, GcpGrid) else round_the_earth(target)
+    if len(polygons) and (shapely.get_type_id(polygons) == shapely.GeometryType.POINT).all():
+        return shapely.points(x, y)
     if turn:
         first = x[np.searchsorted(index, np.arange(len(polygons)))]
         x = x + turn * np.round((first[index] - x) / turn)
@@ -250,7 +256,8 @@ def _geocentric(lon, lat) -> np.ndarray:
     return np.stack([n * np.cos(lat) * np.cos(lon), n * np.cos(lat) * np.sin(lon), n * (1 - e2) * np.sin(lat)])
 
 
-def _identify(scene_id: str, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+def identify(scene_id: str, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Names of objects by the pixels they lie in; of several on one pixel the second ends in _2."""
     seen: dict[str, int] = {}
     names = []
     for r, c in zip(row.tolist(), column.tolist(), strict=True):
@@ -260,13 +267,15 @@ def _identify(scene_id: str, row: np.ndarray, column: np.ndarray) -> np.ndarray:
     return np.array(names, object)
 
 
-def _repeat(text: str, n: int) -> np.ndarray:
+def repeat(text: str, n: int) -> np.ndarray:
+    """A column that says the same n times."""
     column = np.empty(n, object)
     column[:] = text
     return column
 
 
-def _utc(time: datetime | None) -> np.datetime64:
+def utc(time: datetime | None) -> np.datetime64:
+    """A moment, of the time zone it names or else of UTC; not a time where it is not known."""
     if time is None:
         return np.datetime64("NaT", "ms")
     return np.datetime64(time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time, "ms")

@@ -25,7 +25,7 @@ from xtgeo.errors import ModelError, PlanError
 from xtgeo.model import Model
 from xtgeo.scene import Block, Scene
 from xtgeo.tokens import Tokens, Told, token_grid
-from xtgeo.window import Nest, Tile
+from xtgeo.window import Nest, Tile, Window
 
 T = TypeVar("T")
 CONTEXT_REACHES = "tile", "scene"
@@ -130,7 +130,7 @@ def _plans(scene: Scene, model: Model, engine: Engine, spans: list[int], context
         for workers in range(engine.workers, 0, -1) if span == spans[0] else (1,):
             tiles = workers + AHEAD + 1
             read = tiles * h * w * (4 * len(scene.bands) + 1)
-            answers = 2 * tiles * h * w * (4 * len(model.spec.classes) + 1)
+            answers = 2 * tiles * h * w * (4 * model.spec.answers + 1)
             expected = int(OVERHEAD * (workers * forward + read + answers + whole)) + cache + OTHER_BYTES
             threads = engine.threads * engine.workers // workers
             yield Plan(nest, replace(engine, workers=workers, threads=threads), cache, expected, context)
@@ -149,6 +149,9 @@ def predict(
     looked: Callable[[int], None] | None = None,
 ) -> Iterator[Block]:
     """Class probabilities, tile by tile: Blocks of (classes, y, x) float32 in 0..1 on the tiles' cores.
+
+    A model of task "detect" answers for cells of `model.stride` pixels what `xtgeo.model.spec.CENTRE` names; windows then
+    count cells.
 
     The cores partition the scene and come in row-major order. Where nothing was measured the probability is 0 and
     `valid` False. `tiles` restricts the work to some positions in the nest. With `context` "scene" all tiles are looked at
@@ -225,17 +228,20 @@ def _read(scene: Scene, tile: Tile, stop: threading.Event) -> Block | None:
 
 
 def _answer(model: Model, block: Block | None, tile: Tile, bands: tuple[str, ...], told: Told | None) -> Block:
-    core = tile.core
+    core, f, k = tile.core, model.stride, model.spec.answers
+    cells = Window(core.y // f, core.x // f, -(-core.h // f), -(-core.w // f))
     if block is None:
-        empty = np.zeros((len(model.spec.classes), *core.shape), np.float32)
-        return Block(core, empty, np.zeros(core.shape, bool))
+        return Block(cells, np.zeros((k, *cells.shape), np.float32), np.zeros(cells.shape, bool))
     m = core.y - tile.full.y
     valid = block.valid[m : m + core.h, m : m + core.w]
+    if f > 1:  # a cell is measured where one of its pixels is
+        padded = np.pad(valid, ((0, -core.h % f), (0, -core.w % f)))
+        valid = padded.reshape(cells.h, f, cells.w, f).any(axis=(1, 3))
     news = None if told is None else told[core]
     scores = run(model, *_tensors(model, block, bands), news)[0].numpy()
-    scores = scores[-len(model.spec.classes) :]  # softmax: channel 0 is the background
+    scores = scores[-k:]  # softmax: channel 0 is the background
     scores *= valid
-    return Block(core, scores, valid)
+    return Block(cells, scores, valid)
 
 
 def _tensors(model: Model, block: Block, bands: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""segment(): the whole job, from a scene to files that other tools open.
+"""segment() and detect(): the whole job, from a scene to files that other tools open.
 
     predict -> decode -> journal            tile by tile, may be killed at any moment
     journal -> merge -> describe -> sinks   once, in the order of the tiles
@@ -23,12 +23,14 @@ from xtgeo.choose import adapt
 from xtgeo.decode import SCORE_SCALE, Fragments, fragments, labels, quantise
 from xtgeo.detections import Detections, describe
 from xtgeo.engine import Engine, pick_device
-from xtgeo.errors import OutputError, SceneError
+from xtgeo.errors import ModelError, OutputError, SceneError
 from xtgeo.infer import Plan, plan, predict
 from xtgeo.journal import Journal
 from xtgeo.merge import merge
-from xtgeo.model import Model
+from xtgeo.model import Model, Spec
 from xtgeo.outline import NODATA
+from xtgeo.peaks import Peaks, find_peaks, merge_peaks
+from xtgeo.points import describe_points
 from xtgeo.read.area import pixels_inside, read_area
 from xtgeo.scene import Block, Scene
 from xtgeo.window import Nest
@@ -113,33 +115,129 @@ def segment(
 
     Raises the children of XtgeoError: the scene does not fit the model, an output exists, memory does not suffice.
     """
-    start = time.monotonic()
-    scene, spec = adapt(scene, model.spec), model.spec
+    scene, spec = _ready(scene, model, "segment", allow_ungeoreferenced), model.spec
     threshold = spec.threshold if threshold is None else threshold
     if min_area is None:
         min_area = spec.min_area if scene.is_georeferenced else 0.0
+    area = None if aoi is None else read_area(aoi, scene)
+    targets = _targets(scene, aoi, crs, overwrite, out=out, mask=mask, scores=scores, quicklook=quicklook)
+
+    def decode(block: Block) -> dict[str, bytes]:
+        return _decode(block, model, threshold, area, wanted=targets)
+
+    def objects(journal: Journal) -> Detections:
+        whole = merge(Fragments.from_bytes(packed) for _, packed in journal.get("fragments"))
+        detections = describe(whole, scene.grid, shape=scene.shape, classes=spec.classes, **_labels(scene, spec))
+        if area is not None:
+            detections = detections.within(area)
+        return detections.larger_than(min_area) if min_area else detections
+
+    return _run(
+        scene, model, targets, decode, objects, area=area, crs=crs, threshold=threshold, options={"min_area": min_area},
+        device=device, dtype=dtype, max_memory=max_memory, context=context, overwrite=overwrite, progress=progress,
+    )  # fmt: skip
+
+
+def detect(
+    scene: Scene,
+    model: Model,
+    *,
+    out: os.PathLike | str | None = None,
+    quicklook: os.PathLike | str | None = None,
+    threshold: float | None = None,
+    aoi: os.PathLike | str | None = None,
+    crs: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    max_memory: int | None = None,
+    context: str = "tile",
+    overwrite: bool = False,
+    allow_ungeoreferenced: bool = False,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> Result:
+    """Every object of the scene as one point with its attributes, by a model of task "detect".
+
+    Arguments, interruption and errors as in `segment`; the fields are those of `xtgeo.points`. Of points closer than the
+    model's `separation` the one with the higher score stays, also across tiles.
+    """
+    scene, spec = _ready(scene, model, "detect", allow_ungeoreferenced), model.spec
+    threshold = spec.threshold if threshold is None else threshold
+    area = None if aoi is None else read_area(aoi, scene)
+    targets = _targets(scene, aoi, crs, overwrite, out=out, quicklook=quicklook)
+    radius = round(spec.separation / spec.gsd / model.stride)
+
+    def decode(block: Block) -> dict[str, bytes]:
+        return {"peaks": find_peaks(block, threshold=threshold, radius=radius, stride=model.stride).to_bytes()}
+
+    def objects(journal: Journal) -> Detections:
+        whole = merge_peaks((Peaks.from_bytes(packed) for _, packed in journal.get("peaks")), radius=radius)
+        detections = describe_points(
+            whole, scene.grid, shape=scene.shape, gsd=spec.gsd, threshold=threshold, **_labels(scene, spec)
+        )
+        return detections if area is None else detections.within(area)
+
+    return _run(
+        scene, model, targets, decode, objects, area=area, crs=crs, threshold=threshold, options={},
+        device=device, dtype=dtype, max_memory=max_memory, context=context, overwrite=overwrite, progress=progress,
+    )  # fmt: skip
+
+
+def _ready(scene: Scene, model: Model, task: str, allow_ungeoreferenced: bool) -> Scene:
+    """The scene as the model reads it; refused where the model is for something else, or the scene has no place."""
+    spec = model.spec
+    if spec.task != task:
+        raise ModelError(f"{spec.name} is a model to {spec.task}, not to {task}: use xtgeo.{spec.task}, or another model")
+    scene = adapt(scene, spec)
     if not scene.is_georeferenced and not allow_ungeoreferenced:
         raise SceneError(
             f"{scene.id} has neither a CRS with a geotransform nor ground control points, so results have no place on the "
             "earth; use --allow-ungeoreferenced for outlines in the file's own coordinates"
         )
-    targets = {
-        name: Path(path)
-        for name, path in (("out", out), ("mask", mask), ("scores", scores), ("quicklook", quicklook))
-        if path is not None
-    }
+    return scene
+
+
+def _targets(scene: Scene, aoi, crs: str | None, overwrite: bool, **paths) -> dict[str, Path]:
+    """The outputs that were asked for, by name; refused where one cannot be written, before any work is done."""
+    targets = {name: Path(path) for name, path in paths.items() if path is not None}
     _check_targets(targets, [*scene.source.files, *([] if aoi is None else [aoi])], overwrite=overwrite)
     if crs is not None:
         check_crs(crs)
         if not scene.is_georeferenced:
             raise OutputError(f"{scene.id} has no place on the earth, outlines cannot be put into {crs}; leave --crs out")
+    return targets
+
+
+def _labels(scene: Scene, spec: Spec) -> dict:
+    """What every object of a run says alike."""
+    return {"scene_id": scene.id, "timestamp": scene.time, "model": spec.name, "model_version": spec.version}
+
+
+def _run(
+    scene: Scene,
+    model: Model,
+    targets: dict[str, Path],
+    decode: Callable[[Block], dict[str, bytes]],
+    objects: Callable[[Journal], Detections],
+    *,
+    area: shapely.Geometry | None,
+    crs: str | None,
+    threshold: float,
+    options: dict,
+    device: str,
+    dtype: str,
+    max_memory: int | None,
+    context: str,
+    overwrite: bool,
+    progress: Callable[[int, int, int], None] | None,
+) -> Result:
+    """The work that all tasks share: `decode` says what is kept of a tile's answer, `objects` what it is together."""
+    start, spec = time.monotonic(), model.spec
     pick_device(device)
-    area = None if aoi is None else read_area(aoi, scene)
     identity = {
         "scene": scene.fingerprint(),
         "model": f"{spec.name} {spec.version} {fingerprint(model)}",
         "threshold": threshold,
-        "min_area": min_area,
+        **options,
         "aoi": None if area is None else hashlib.sha256(shapely.to_wkb(area)).hexdigest()[:16],
         "crs": crs,
         "outputs": {name: path.name for name, path in targets.items()},
@@ -157,14 +255,14 @@ def segment(
         report = progress or (lambda done, total, pixels: None)
         total = first_pass + len(todo)
         report(len(resumed), total, 0)
+        rest = sorted(todo - resumed)
         blocks = predict(
-            scene, model, plan=how, tiles=todo - resumed, looked=lambda n: report(len(resumed) + n, total, 0)
+            scene, model, plan=how, tiles=set(rest), looked=lambda n: report(len(resumed) + n, total, 0)
         )
-        for n, block in enumerate(blocks, first_pass + len(resumed) + 1):
-            tile = how.nest.at(block.window)
+        for n, (tile, block) in enumerate(zip(rest, blocks, strict=True), first_pass + len(resumed) + 1):
             measured = str(np.count_nonzero(block.valid)).encode()
-            journal.put(tile, measured=measured, **_decode(block, model, threshold, area, wanted=targets))
-            pixels += block.valid.size
+            journal.put(tile, measured=measured, **decode(block))
+            pixels += how.nest[tile].core.h * how.nest[tile].core.w
             report(n, total, pixels)
         if not any(int(count) for _, count in journal.get("measured")):
             journal.clear()
@@ -172,7 +270,7 @@ def segment(
                 f"{scene.id} holds no valid pixel{' in the area' if area is not None else ''}: all is nodata; "
                 "check the file, or name its nodata value with --nodata"
             )
-        detections = _objects(scene, model, journal, area=area, min_area=min_area)
+        detections = objects(journal)
         run = {
             "xtgeo": version("xtgeo-sat"),
             "model": spec.name,
@@ -182,7 +280,7 @@ def segment(
             "bands": ", ".join(scene.bands),
             "units": scene.units,
             "threshold": threshold,
-            "min_area_m2": min_area,
+            **({"min_area_m2": options["min_area"]} if "min_area" in options else {}),
             "dtype": how.engine.dtype,
             "tile_px": how.nest.side,
             "context": context,
@@ -287,23 +385,6 @@ def _pack(pixels: np.ndarray) -> bytes:
 def _unpack(packed: bytes, shape: tuple[int, ...]) -> np.ndarray:
     raw = pyarrow.decompress(packed, decompressed_size=int(np.prod(shape)), codec="zstd", asbytes=True)
     return np.frombuffer(raw, np.uint8).reshape(shape)
-
-
-def _objects(scene: Scene, model: Model, journal: Journal, *, area, min_area: float) -> Detections:
-    whole = merge(Fragments.from_bytes(packed) for _, packed in journal.get("fragments"))
-    detections = describe(
-        whole,
-        scene.grid,
-        shape=scene.shape,
-        scene_id=scene.id,
-        classes=model.spec.classes,
-        timestamp=scene.time,
-        model=model.spec.name,
-        model_version=model.spec.version,
-    )
-    if area is not None:
-        detections = detections.within(area)
-    return detections.larger_than(min_area) if min_area else detections
 
 
 def _write(scene, model, journal, detections, nest, targets, *, crs, run, overwrite) -> None:

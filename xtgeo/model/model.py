@@ -8,11 +8,16 @@ from torch import Tensor, nn
 
 from xtgeo.errors import ModelError
 from xtgeo.model.spec import Spec
-from xtgeo.model.xt import XT
+from xtgeo.model.xt import XT, XTClassifier
+
+LONGEST = 6.3
+"""Largest logarithm of a length in metres: the longest ship ever built had 458."""
 
 
 class Model(nn.Module):
     """Physical values in, probabilities out: (b, c, h + 2 m, w + 2 m) in `spec.units` -> (b, k, h, w) in 0..1.
+
+    Of task "detect": (b, 6, h / s, w / s), cells with the answers that `CENTRE` names. Of task "classify": (b, k).
 
     `net` is an `XT`, or any module that maps (b, c, h, w) to (b, k, h, w) logits: a U-Net of your own runs as
     `Model(unet, Spec(...))`. Invalid pixels reach the network as 0, the mean of valid ones, and are never averaged in.
@@ -34,6 +39,8 @@ class Model(nn.Module):
         x = self._enter(data, valid)
         if isinstance(self.net, XT):
             return self.net(x, valid, told)
+        if isinstance(self.net, XTClassifier):
+            return self.net(x, valid)
         m, s = self.spec.margin, self.spec.stride
         h, w = data.shape[-2:]
         x = F.pad(x, (0, -w % s, 0, -h % s))
@@ -47,11 +54,18 @@ class Model(nn.Module):
 
     def forward(self, data: Tensor, valid: Tensor, told: Tensor | None = None) -> Tensor:
         y = self.logits(data, valid, told).float()
+        if self.spec.task == "detect":
+            return torch.cat([y[:, :-1].sigmoid(), y[:, -1:].clamp(max=LONGEST).exp()], 1)
         return y.sigmoid_() if self.spec.activation == "sigmoid" else y.softmax(1)
 
     def tokens(self, data: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """What the context encoder is given of a tile: tokens (b, d, y, x), and which saw a valid pixel (b, y, x)."""
         return self.net.tokens(self._enter(data, valid), valid)
+
+    @property
+    def stride(self) -> int:
+        """Side in pixels of what one answer is for."""
+        return self.net.head.stride if isinstance(self.net, XT) else 1
 
     @property
     def has_context(self) -> bool:

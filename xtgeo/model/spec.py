@@ -7,6 +7,11 @@ from dataclasses import asdict, dataclass, field, fields
 
 from xtgeo.errors import ModelError
 
+TASKS = ("segment", "detect", "classify")
+CENTRE = ("centre", "down", "right", "vessel", "fishing", "length")
+"""What a model of task "detect" answers for every cell: whether an object's centre lies in it; where, in cells from its
+upper-left corner; whether the object is a vessel, and a fishing vessel; its length in metres."""
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -24,12 +29,16 @@ class Spec:
     """Per band, divided by after `mean`, in `units`."""
     gsd: float
     """Ground sample distance the weights were trained at, in metres per pixel."""
+    task: str = "segment"
+    """"segment": a class for every pixel. "detect": centres of objects and what they are. "classify": a class for an image."""
     classes: tuple[str, ...] = ("vessel",)
     """Foreground classes, in the order of the output channels."""
     activation: str = "sigmoid"
     """"sigmoid": each channel is one class. "softmax": channel 0 is the background, the classes follow."""
     threshold: float = 0.5
     """Probability from which a pixel belongs to a class."""
+    separation: float = 60.0
+    """Task "detect": of centres that are closer than this the best stays, in metres."""
     min_area: float = 0.0
     """Smallest object that is kept unless the user says otherwise, in square metres."""
     optional: tuple[str, ...] = ()
@@ -68,6 +77,8 @@ class Spec:
             raise ValueError(f"bands, mean and std must be of one length: {self.bands}, {self.mean}, {self.std}")
         if self.activation not in ("sigmoid", "softmax"):
             raise ValueError(f"activation is 'sigmoid' or 'softmax', not {self.activation!r}")
+        if self.task not in TASKS:
+            raise ValueError(f"task is one of {', '.join(TASKS)}, not {self.task!r}")
         if min(self.std) <= 0 or self.gsd <= 0:
             raise ValueError(f"std and gsd must be positive: {self.std}, {self.gsd}")
         if self.backbone and self.margin % self.stride or self.region % self.stride:
@@ -78,7 +89,14 @@ class Spec:
     @property
     def channels(self) -> int:
         """Output channels of the network."""
-        return len(self.classes) + (self.activation == "softmax")
+        if self.task == "detect":
+            return len(CENTRE)
+        return len(self.classes) + (self.activation == "softmax" and self.task == "segment")
+
+    @property
+    def answers(self) -> int:
+        """Channels that a user is given: those of the network without the background."""
+        return len(CENTRE) if self.task == "detect" else len(self.classes)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xtgeo.model.context import Inject, NoContext, context_encoder
-from xtgeo.model.head import SegmentationHead
+from xtgeo.model.context import Gather, Inject, Mean, NoContext, context_encoder
+from xtgeo.model.head import DenseHead
 from xtgeo.model.regions import RegionEncoder, join_regions, split_regions
 from xtgeo.model.spec import Spec
 
@@ -71,16 +71,45 @@ class XTClassifier(Nested):
         return self.head(self.context.encoder.classify(*self.tokens(x, valid)))
 
 
-def build(spec: Spec, *, pretrained: bool = False) -> XT:
-    """The XT that a spec describes, with fresh weights (or the backbone's published ones, where a hub is reachable)."""
+def build(
+    spec: Spec,
+    *,
+    pretrained: bool = False,
+    drop_path: float = 0.0,
+    checkpoint: bool = False,
+    frozen: int = 0,
+) -> XT | XTClassifier:
+    """The network that a spec describes, with fresh weights (or the backbone's published ones, where a hub is reachable).
+
+    The rest is for training: stochastic depth, activation checkpointing and frozen stages of the region encoder.
+    """
     side = spec.region + 2 * spec.margin
-    regions = RegionEncoder(spec.backbone, len(spec.bands), side=side, stride=spec.stride, pretrained=pretrained)
-    context = NoContext()
-    if spec.context != "none":
-        spacing = spec.context_stride * spec.gsd
+    regions = RegionEncoder(
+        spec.backbone,
+        len(spec.bands),
+        side=side,
+        stride=spec.stride,
+        pretrained=pretrained,
+        drop_path=drop_path,
+        checkpoint=checkpoint,
+        frozen=frozen,
+    )
+    pyramid = spec.context_dim, regions.channels, regions.strides, spec.context_stride
+    whole = spec.task == "classify"
+    if spec.context == "none":
+        context = Gather(Mean(), *pyramid) if whole else NoContext()
+    else:
         encoder = context_encoder(
-            spec.context, spec.context_dim, spec.context_depth, spacing=spacing, options=spec.context_options
+            spec.context,
+            spec.context_dim,
+            spec.context_depth,
+            spacing=spec.context_stride * spec.gsd,
+            options=spec.context_options,
+            class_token=whole,
         )
-        context = Inject(encoder, spec.context_dim, regions.channels, regions.strides, spec.context_stride)
-    head = SegmentationHead(regions.channels, regions.strides, spec.channels, spec.head_dim)
+        context = (Gather if whole else Inject)(encoder, *pyramid)
+    if whole:
+        return XTClassifier(regions, context, nn.Linear(spec.context_dim, spec.channels), spec)
+    stride = regions.strides[0] if spec.task == "detect" else 1
+    head = DenseHead(regions.channels, regions.strides, spec.channels, spec.head_dim, stride)
     return XT(regions, context, head, spec)

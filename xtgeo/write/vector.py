@@ -1,4 +1,4 @@
-"""Outlines to files that other tools open, by extension."""
+"""Outlines and points to files that other tools open, by extension."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class VectorSink:
             layers["run"] = pd.DataFrame({k: [v] for k, v in self._run.items()})
         with _still_clock():
             for name, table in layers.items():
-                shape = {"geometry_type": "MultiPolygon"} if "geometry" in table else {}
+                shape = {"geometry_type": _kind(table)} if "geometry" in table else {}
                 pyogrio.write_dataframe(table, part, layer=name, driver="GPKG", append=name != "detections", **shape)
         with closing(sqlite3.connect(part)) as db, db:
             for name, table in layers.items():
@@ -107,10 +107,14 @@ class VectorSink:
             db.execute("UPDATE gpkg_contents SET last_change = ?", (EPOCH,))
 
 
+def _kind(table: gpd.GeoDataFrame) -> str:
+    return "Point" if "detect_scene_row" in table else "MultiPolygon"  # also of a table without rows
+
+
 def _write_whole(part: Path, frame: gpd.GeoDataFrame, **options) -> None:
     """Through memory: on a full disk GDAL can close these files short of their ends and say nothing."""
     memory = BytesIO()
-    pyogrio.write_dataframe(frame, memory, layer="detections", geometry_type="MultiPolygon", **options)
+    pyogrio.write_dataframe(frame, memory, layer="detections", geometry_type=_kind(frame), **options)
     part.write_bytes(memory.getvalue())
 
 

@@ -17,10 +17,11 @@ from torch import nn
 
 from xtgeo.errors import ModelError
 from xtgeo.model.context.attention import Attention
-from xtgeo.model.context.inject import Inject, NoContext, pool_valid
+from xtgeo.model.context.inject import Gather, Inject, Mean, NoContext, pool_valid
 from xtgeo.model.context.positions import rotary, rotate
+from xtgeo.model.context.transformer_xl import TransformerXL
 
-ENCODERS = {"attention": Attention}
+ENCODERS = {"attention": Attention, "transformer_xl": TransformerXL}
 """By the names that `Spec.context` takes, besides "none"."""
 CONTEXTS = (*ENCODERS, "none")
 
@@ -42,8 +43,11 @@ __all__ = [
     "CONTEXTS",
     "ENCODERS",
     "Attention",
+    "Gather",
     "Inject",
+    "Mean",
     "NoContext",
+    "TransformerXL",
     "context_encoder",
     "pool_valid",
     "rotary",

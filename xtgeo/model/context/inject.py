@@ -73,3 +73,15 @@ class NoContext(nn.Module):
 
     def forward(self, levels: list[Tensor], valid: Tensor) -> list[Tensor]:
         return levels
+
+
+class Mean(nn.Module):
+    """No context encoder, for whole images: tokens as they are, and their mean instead of a class token."""
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        return tokens
+
+    def classify(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """(b, d, y, x), (b, y, x) -> (b, d), over the valid tokens."""
+        weight = mask[:, None].to(tokens.dtype)
+        return (tokens * weight).sum((-2, -1)) / weight.sum((-2, -1)).clamp(min=1)

@@ -1,0 +1,78 @@
+"""xtgeo detect: a scene in, one point with attributes for every object out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from xtgeo.cli.options import (
+    AoiOption,
+    BandsOption,
+    ContextOption,
+    CrsOption,
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    MemoryOption,
+    ModelOption,
+    NodataOption,
+    OverwriteOption,
+    QuicklookOption,
+    QuietOption,
+    SceneArgument,
+    ThresholdOption,
+    UngeoreferencedOption,
+    UnitsOption,
+    run,
+)
+
+
+def detect(
+    scene: SceneArgument,
+    out: Annotated[str, typer.Option("--out", "-o", help="Points: .gpkg, .geojson, .fgb, .parquet or .csv")],
+    quicklook: QuicklookOption = None,
+    model: ModelOption = None,
+    bands: BandsOption = None,
+    units: UnitsOption = None,
+    nodata: NodataOption = None,
+    threshold: ThresholdOption = None,
+    aoi: AoiOption = None,
+    crs: CrsOption = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    max_memory: MemoryOption = None,
+    context: ContextOption = "tile",
+    overwrite: OverwriteOption = False,
+    allow_ungeoreferenced: UngeoreferencedOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Find the objects of a scene as points: is it a vessel, does it fish, how long is it.
+
+    A run that was stopped continues where it was when the same command is given again.
+
+        xtgeo detect scene.tif --out points.gpkg
+    """
+    from xtgeo import detect as task
+
+    run(
+        task,
+        scene,
+        model,
+        bands=bands,
+        units=units,
+        nodata=nodata,
+        max_memory=max_memory,
+        quiet=quiet,
+        json=json,
+        out=out,
+        quicklook=quicklook,
+        threshold=threshold,
+        aoi=aoi,
+        crs=crs,
+        device=device,
+        dtype=dtype,
+        context=context,
+        overwrite=overwrite,
+        allow_ungeoreferenced=allow_ungeoreferenced,
+    )

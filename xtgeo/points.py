@@ -1,0 +1,108 @@
+"""Points: the objects of a scene as centres with attributes, with their place on the earth.
+
+    field                   type   meaning
+    detect_id               text   {scene_id}_{row}_{column}; from the second object on the same pixel on, _2, _3 ... follows
+    scene_id                text
+    timestamp               time   acquisition, UTC; null where it is not known
+    lon, lat                float  degrees in EPSG:4326, seven decimals
+    detect_scene_row        int    pixel in which the centre lies
+    detect_scene_column     int
+    presence_score          float  probability of an object, 0 to 1
+    is_vessel               bool
+    vessel_score            float  probability that it is a vessel
+    is_fishing              bool   null where it is no vessel
+    fishing_score           float  probability that it is a fishing vessel; null where it is no vessel
+    vessel_length_m         float  null where it is no vessel, or where metres are not known
+    distance_from_shore_km  float  null: not known
+    flags               text   comma-separated; "edge" within a ship's length of the scene's border
+    model_id, model_version text
+    threshold               float  presence_score from which a point is kept
+
+Names follow xView3 and Global Fishing Watch's public tables where they have one.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import shapely
+
+from xtgeo.detections import Detections, identify, repeat, utc
+from xtgeo.grid import Grid, is_georeferenced, pixel_size_m, pixel_to_lonlat
+from xtgeo.peaks import Peaks
+
+FIELDS = {
+    "detect_id": "str",
+    "scene_id": "str",
+    "timestamp": "datetime64[ms, UTC]",
+    "lon": "float64",
+    "lat": "float64",
+    "detect_scene_row": "int64",
+    "detect_scene_column": "int64",
+    "presence_score": "float64",
+    "is_vessel": "boolean",
+    "vessel_score": "float64",
+    "is_fishing": "boolean",
+    "fishing_score": "float64",
+    "vessel_length_m": "float64",
+    "distance_from_shore_km": "float64",
+    "flags": "str",
+    "model_id": "str",
+    "model_version": "str",
+    "threshold": "float64",
+}
+"""Columns of every output and their pandas types, in order."""
+EDGE_PX = 20
+"""Distance from the scene's border, in pixels, within which a part of the object may lie outside."""
+
+
+def describe_points(
+    peaks: Peaks,
+    grid: Grid,
+    *,
+    shape: tuple[int, int],
+    gsd: float,
+    threshold: float,
+    scene_id: str,
+    timestamp: datetime | None,
+    model: str,
+    model_version: str,
+) -> Detections:
+    """Place and attributes of the points of a whole scene; geometry are points, x = column, y = row.
+
+    shape: (height, width) of the scene in pixels. gsd: ground sample distance at which the model's lengths are metres; where
+    the scene has another, they are scaled.
+    """
+    n = len(peaks)
+    # The last cell of an odd side reaches beyond the scene.
+    row, column = (np.minimum(np.floor(v).astype(int), side - 1) for v, side in zip((peaks.row, peaks.column), shape, strict=True))
+    lon = lat = np.full(n, np.nan)
+    scale = np.nan
+    if is_georeferenced(grid):
+        lon, lat = pixel_to_lonlat(grid, peaks.row, peaks.column)
+        scale = np.mean(pixel_size_m(grid)) / gsd
+    vessel, fishing = peaks.vessel >= 0.5, peaks.fishing >= 0.5
+    far = np.minimum.reduce([peaks.row, peaks.column, shape[0] - peaks.row, shape[1] - peaks.column])
+    columns = {
+        "detect_id": identify(scene_id, row, column),
+        "scene_id": repeat(scene_id, n),
+        "timestamp": np.full(n, utc(timestamp)),
+        "lon": lon.round(7),
+        "lat": lat.round(7),
+        "detect_scene_row": row,
+        "detect_scene_column": column,
+        "presence_score": peaks.score.astype(float).round(6),
+        "is_vessel": vessel,
+        "vessel_score": peaks.vessel.astype(float).round(6),
+        "is_fishing": pd.array(np.where(vessel, fishing, None), "boolean"),
+        "fishing_score": np.where(vessel, peaks.fishing, np.nan).round(6),
+        "vessel_length_m": np.where(vessel, peaks.length * scale, np.nan).round(1),
+        "distance_from_shore_km": np.full(n, np.nan),
+        "flags": np.where(far < EDGE_PX, "edge", "").astype(object),
+        "model_id": repeat(model, n),
+        "model_version": repeat(model_version, n),
+        "threshold": np.full(n, threshold),
+    }
+    return Detections(columns, shapely.points(peaks.column, peaks.row), grid, FIELDS)
