@@ -4,7 +4,7 @@ import shapely
 import torch
 
 from xtgeo.model import Model, Spec, build
-from xtgeo.train import IGNORE, Augment, Sample, answer, crops, fit, focal_dice
+from xtgeo.train import IGNORE, Augment, Sample, answer, centre_loss, centre_planes, crops, fit, focal_dice
 from xtgeo.train.raster import burn, outlines
 
 SPEC = Spec(
@@ -91,3 +91,99 @@ def test_outlines_and_targets_are_inverse():
     found = outlines(target == 1)
     assert {s.wkt for s in shapely.normalize(found)} == {s.wkt for s in shapely.normalize(shapes)}
     assert (burn([shapely.box(5.4, 5.4, 5.6, 5.6)], (10, 10)) == 1).sum() == 1
+
+
+def ships(seed=0, shape=(96, 128)):
+    """Noise with squares of 8 pixels that are vessels, dark ones that fish, and of 4 that are none; and what is true."""
+    rng = np.random.default_rng(seed)
+    data = rng.normal(0, 0.3, (2, *shape)).astype(np.float32)
+    rows, columns, vessel, fishing, lengths = [], [], [], [], []
+    for y in range(12, shape[0] - 12, 24):
+        for x in range(12, shape[1] - 12, 24):
+            is_vessel, fishes = rng.random() < 0.6, rng.random() < 0.5
+            half = 4 if is_vessel else 2
+            data[:, y - half : y + half, x - half : x + half] += 2 if fishes and is_vessel else 4
+            for column, value in zip(
+                (rows, columns, vessel, fishing, lengths),
+                (y, x, is_vessel, fishes if is_vessel else None, 80.0 if is_vessel else None),
+                strict=True,
+            ):
+                column.append(value)
+    planes = centre_planes(shape, rows, columns, vessel=vessel, fishing=fishing, length_m=lengths)
+    return Sample(data, np.ones(shape, bool), planes, np.stack([rows, columns], 1))
+
+
+def test_planes_turn_with_the_picture():
+    stream = crops([ships()], 64, 8, np.random.default_rng(1), augment=Augment(reverse=True, mirror=True))
+    data, _, target = next(stream)
+    assert target.shape == (8, 4, 64, 64)
+    b, row, column = (target[:, 0] == 1).nonzero(as_tuple=True)
+    inside = (row > 4) & (row < 60) & (column > 4) & (column < 60)
+    assert inside.sum() > 20
+    for i, y, x in zip(b[inside], row[inside], column[inside], strict=True):
+        assert data[i, :, y - 1 : y + 2, x - 1 : x + 2].mean() > 1.2
+    assert set(target[b, 3, row, column].tolist()) == {0, 40}
+
+
+def perfect(target, stride=2):
+    """Logits that say what is true."""
+    n, _, h, w = target.shape
+    logits = torch.zeros(n, 6, h // stride, w // stride)
+    logits[:, 0] = -12
+    b, row, column = (target[:, 0] == 1).nonzero(as_tuple=True)
+    y, x = row // stride, column // stride
+    where = torch.stack([(row + 0.5) / stride - y, (column + 0.5) / stride - x], 1)
+    kind = target[b, 1:3, row, column]
+    said = torch.cat([torch.full((len(b), 1), 12.0), torch.logit(where), torch.where(kind == 1, 12.0, -12.0)], 1)
+    logits[b, :5, y, x] = said
+    logits[b, 5, y, x] = (target[b, 3, row, column] * 2.0).clamp(min=1).log()
+    return logits, (b, y, x)
+
+
+def test_the_truth_costs_least_and_every_lie_costs_more():
+    target = torch.from_numpy(ships().target)[None]
+    logits, (b, y, x) = perfect(target)
+    least = centre_loss(logits, target)
+    assert least < 0.05
+    known = target[0, 2, y * 2, x * 2] != IGNORE
+    for channel, lie in ((0, -3.0), (1, 2.0), (2, -2.0), (3, 0.0), (4, 0.0), (5, 2.0)):
+        other = logits.clone()
+        other[b[known], channel, y[known], x[known]] = lie
+        assert centre_loss(other, target) > least + 0.02, channel
+    false = logits.clone()
+    false[0, 0, 0, 0] = 3.0
+    assert centre_loss(false, target) > least
+
+
+def test_what_is_not_known_costs_nothing():
+    target = torch.from_numpy(ships().target)[None]
+    target[:, 0, :6] = IGNORE
+    logits, (b, y, x) = perfect(target)
+    other = logits.clone()
+    other[:, 0, :3] = 9.0
+    unknown = target[0, 2, y * 2, x * 2] == IGNORE
+    assert unknown.any()
+    other[b[unknown], 4, y[unknown], x[unknown]] = 7.0
+    other[b[unknown], 5, y[unknown], x[unknown]] = 5.0
+    assert torch.equal(centre_loss(logits, target), centre_loss(other, target))
+    empty = torch.zeros_like(target)
+    assert centre_loss(torch.full_like(logits, -12.0), empty) < 1e-3
+
+
+def test_a_model_learns_centres_and_what_they_are():
+    from dataclasses import replace
+
+    from xtgeo.peaks import find_peaks, merge_peaks
+    from xtgeo.scene import Block
+    from xtgeo.window import Window
+
+    torch.manual_seed(0)
+    spec = replace(SPEC, task="detect")
+    stream = crops([ships(i) for i in range(6)], 64 + 32, 4, np.random.default_rng(0), augment=Augment(mirror=True))
+    trained = fit(Model(build(spec), spec), stream, steps=120, lr=4e-3, average=0.9, bf16=False, loss=centre_loss)
+    test = ships(9)
+    said = answer(trained, torch.from_numpy(test.data), torch.from_numpy(test.valid)).numpy()
+    block = Block(Window(0, 0, *said.shape[1:]), said, np.ones(said.shape[1:], bool))
+    found = merge_peaks([find_peaks(block, threshold=0.25, radius=4, stride=2)], radius=4)
+    miss = np.abs(test.centres[:, None] + 0.5 - np.stack([found.row, found.column], 1)).max(-1)
+    assert (miss.min(1) <= 2).mean() > 0.8 and (miss.min(0) <= 2).mean() > 0.8

@@ -26,7 +26,7 @@ class Sample:
     valid: np.ndarray
     """(h, w) bool."""
     target: np.ndarray
-    """(h, w) uint8: 0 background, 1.. classes, `IGNORE`."""
+    """(h, w) uint8: 0 background, 1.. classes, `IGNORE`; or several such planes, (t, h, w), as of `centre_planes`."""
     centres: np.ndarray
     """(n, 2) row, column of places that are worth a crop: objects, quays, islets."""
 
@@ -56,7 +56,7 @@ class Augment:
 def crops(
     samples: list[Sample], side: int, count: int, rng: np.random.Generator, *, centred: float = 0.7, augment: Augment
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Endless batches (count, c, side, side) float32 normalised by the caller, valid, target (count, side, side).
+    """Endless batches (count, c, side, side) float32 normalised by the caller, valid, target (count, [t,] side, side).
 
     `centred` of the crops lie around one of the centres, moved at random within the crop; the rest fall anywhere.
     Samples are drawn in proportion to their area, those with centres a little more often.
@@ -83,14 +83,14 @@ def _cut(sample: Sample, y: int, x: int, side: int) -> tuple[Tensor, Tensor, Ten
     """A square of the sample around (y, x); beyond its border invalid and ignored."""
     h, w = sample.valid.shape
     data = np.zeros((len(sample.data), side, side), np.float32)
-    valid, target = np.zeros((side, side), bool), np.full((side, side), IGNORE, np.uint8)
+    valid, target = np.zeros((side, side), bool), np.full((*sample.target.shape[:-2], side, side), IGNORE, np.uint8)
     y0, x0 = y - side // 2, x - side // 2
     ys, xs = slice(max(y0, 0), min(y0 + side, h)), slice(max(x0, 0), min(x0 + side, w))
     yd, xd = slice(ys.start - y0, ys.stop - y0), slice(xs.start - x0, xs.stop - x0)
     if ys.stop > ys.start and xs.stop > xs.start:
         data[:, yd, xd] = sample.data[:, ys, xs]
         valid[yd, xd] = sample.valid[ys, xs]
-        target[yd, xd] = np.where(sample.valid[ys, xs], sample.target[ys, xs], IGNORE)
+        target[..., yd, xd] = np.where(sample.valid[ys, xs], sample.target[..., ys, xs], IGNORE)
     return torch.from_numpy(data), torch.from_numpy(valid), torch.from_numpy(target)
 
 
@@ -106,17 +106,19 @@ def _transform(data: Tensor, valid: Tensor, target: Tensor, side: int, rng: np.r
         weight = valid[:, None].float()
         warped = F.grid_sample(torch.cat([data * weight, weight], 1), grid, align_corners=False)
         data = warped[:, :c] / warped[:, c:].clamp(min=1e-3)
+        planes = target.view(n, -1, *target.shape[-2:])
         nearest = F.grid_sample(
-            torch.stack([valid.float(), target.float()], 1), grid, mode="nearest", align_corners=False
+            torch.cat([valid[:, None], planes], 1).float(), grid, mode="nearest", align_corners=False
         )
-        inside = (nearest[:, 0] > 0.5) & (warped[:, c] > 0.5)
-        valid, target = inside, torch.where(inside, nearest[:, 1].round().to(torch.uint8), IGNORE)
+        inside = (nearest[:, :1] > 0.5) & (warped[:, c:] > 0.5)
+        planes = torch.where(inside, nearest[:, 1:].round().to(torch.uint8), IGNORE)
+        valid, target = inside[:, 0], planes.view(*target.shape[:-2], side, side)
     for i in range(n):
-        axes = [ax for ax in (1, 2) if a.mirror and rng.random() < 0.5]
+        axes = [ax for ax in (-2, -1) if a.mirror and rng.random() < 0.5]
         if a.reverse and rng.random() < 0.5:
-            axes = [1, 2]
-        data[i] = data[i].flip(axes)
-        valid[i], target[i] = (t.flip([ax - 1 for ax in axes]) for t in (valid[i].clone(), target[i].clone()))
+            axes = [-2, -1]
+        for t in (data, valid, target):
+            t[i] = t[i].flip(axes)
     gain = torch.from_numpy(1 + rng.uniform(-a.gain, a.gain, (n, c, 1, 1))).float()
     shift = torch.from_numpy(rng.uniform(-a.shift, a.shift, (n, c, 1, 1)) / 2 + rng.uniform(-a.shift, a.shift, (n, 1, 1, 1)) / 2)
     data = data * gain + shift.float()
@@ -130,3 +132,25 @@ def _transform(data: Tensor, valid: Tensor, target: Tensor, side: int, rng: np.r
                 gone[rng.integers(c)] = False
             data[i, torch.from_numpy(gone)] = 0.0
     return data * valid[:, None], valid, target
+
+
+LENGTH_STEP = 2.0
+"""Metres per step of a length in a target."""
+
+
+def centre_planes(
+    shape: tuple[int, int], rows, columns, *, vessel, fishing, length_m, ignored: np.ndarray | None = None
+) -> np.ndarray:
+    """Target of task "detect", (4, h, w) uint8: centre, vessel, fishing, length, each at the pixel of an object's centre.
+
+    rows, columns: centres in pixels. vessel, fishing: 1 or 0, None where it is not known. length_m: metres, 0 or None where it
+    is not known. ignored (h, w): where a centre would be neither right nor wrong.
+    """
+    planes = np.zeros((4, *shape), np.uint8)
+    if ignored is not None:
+        planes[0, ignored] = IGNORE
+    for row, column, *known, length in zip(rows, columns, vessel, fishing, length_m, strict=True):
+        if 0 <= row < shape[0] and 0 <= column < shape[1]:
+            step = int(np.clip(round((length or 0) / LENGTH_STEP), 0, 254))
+            planes[:, int(row), int(column)] = 1, *(IGNORE if k is None else int(k) for k in known), step
+    return planes

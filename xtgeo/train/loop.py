@@ -13,7 +13,7 @@ from torch import Tensor
 
 from xtgeo.model import Model
 from xtgeo.train.losses import focal_dice
-from xtgeo.window import Nest
+from xtgeo.window import Nest, Window
 
 
 def fit(
@@ -32,7 +32,7 @@ def fit(
 ) -> Model:
     """A trained copy of the model: AdamW, a tenth of the steps warm-up, cosine decay, and a running mean of weights.
 
-    Batches are normalised data (b, c, s, s), valid and target (b, s, s); the loss sees the core, without the margin.
+    Batches are normalised data (b, c, s, s), valid (b, s, s) and target (b, [t,] s, s); the loss sees the core, without the margin.
     `average` is the decay of the mean that is returned; `report(step, loss, averaged model)` is called every `every`
     steps and at the end.
     """
@@ -54,7 +54,7 @@ def fit(
         inner = slice(m, target.shape[-1] - m)
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
             logits = model.net(data.contiguous(memory_format=torch.channels_last), valid)
-        value = loss(logits, target[:, inner, inner])
+        value = loss(logits, target[..., inner, inner])
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -79,16 +79,19 @@ def _average(mean: Model, model: Model, decay: float) -> None:
 
 @torch.inference_mode()
 def answer(model: Model, data: Tensor, valid: Tensor) -> Tensor:
-    """Probabilities (k, h, w) for a whole small scene, data (c, h, w) in the model's units, valid (h, w).
+    """What the model answers for a whole small scene, (k, h / s, w / s): data (c, h, w) in its units, valid (h, w).
 
-    Tile by tile with the model's own span, so that context reaches as far as it will in use.
+    Tile by tile with the model's own span, so that context reaches as far as it will in use; h and w multiples of s, the
+    side of what one answer is for (1 for pixels).
     """
-    spec = model.spec
+    spec, s = model.spec, model.stride
     sides = (spec.margin,) * 4
     data, valid = F.pad(data, sides)[None], F.pad(valid, sides)[None]
     shape = data.shape[-2] - 2 * spec.margin, data.shape[-1] - 2 * spec.margin
-    out = torch.zeros(len(spec.classes), *shape)
+    out = torch.zeros(spec.answers, shape[0] // s, shape[1] // s)
     for tile in Nest(shape, spec.region, spec.span, spec.margin):
         seen = (..., *tile.full.shift(spec.margin, spec.margin).slices)
-        out[(..., *tile.core.slices)] = model(data[seen], valid[seen])[0, -len(spec.classes) :]
+        core = tile.core
+        cells = Window(core.y // s, core.x // s, core.h // s, core.w // s)
+        out[(..., *cells.slices)] = model(data[seen], valid[seen])[0, -spec.answers :]
     return out

@@ -1,4 +1,4 @@
-"""Losses over pixels that count: target 255 is neither right nor wrong."""
+"""Losses over pixels and cells that count: target 255 is neither right nor wrong."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xtgeo.train.data import IGNORE
+from xtgeo.train.data import IGNORE, LENGTH_STEP
 
 NEAR = 33
 """Side in pixels of the square in which the size of an object is judged."""
@@ -37,3 +37,43 @@ def focal_dice(
     positives = (truth * counts).sum()
     overlap = 2 * (p * truth * counts).sum() + 1
     return 4 * focal / (positives + 500) + 1 - overlap / (((p + truth) * counts).sum() + 1)
+
+
+SPREAD_PX = 2.0
+"""Standard deviation of the bump around a centre, which makes an answer beside it less wrong, in pixels."""
+
+
+def centre_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """CenterNet's focal loss (Zhou et al. 2019, arXiv 1904.07850) of centres, and what is said of each object at its centre.
+
+    logits (b, 6, y, x) as `xtgeo.model.spec.CENTRE` names them, target (b, 4, h, w) of `centre_planes`. Offsets cost their
+    absolute error in cells, vessel and fishing a cross-entropy where they are known, the length its relative error, which is
+    how xView3 judges it.
+    """
+    logits, stride = logits.float(), target.shape[-1] // logits.shape[-1]
+    b, row, column = (target[:, 0] == 1).nonzero(as_tuple=True)
+    y, x = row // stride, column // stride
+    heat, centre = logits[:, 0], torch.zeros_like(logits[:, :1])
+    centre[b, 0, y, x] = 1
+    near = torch.arange(-4, 5, device=logits.device) * stride / SPREAD_PX
+    bump = torch.exp(-0.5 * (near[:, None] ** 2 + near**2))
+    goal = F.conv2d(centre, bump[None, None], padding=4)[:, 0].clamp(max=1)
+    goal[b, y, x] = 1
+    unknown = F.max_pool2d((target[:, :1] == IGNORE).float(), stride)[:, 0]
+    unknown[b, y, x] = 0
+    p = heat.sigmoid()
+    found = (1 - p) ** 2 * F.logsigmoid(heat) * (goal == 1)
+    left = (1 - goal) ** 4 * p**2 * F.logsigmoid(-heat) * (1 - unknown)
+    focal = -(found + left).sum() / (len(b) + 1)
+    if not len(b):
+        return focal
+    said = logits[b, :, y, x]
+    where = torch.stack([(row + 0.5) / stride - y, (column + 0.5) / stride - x], 1)
+    place = (said[:, 1:3].sigmoid() - where).abs().mean()
+    known = target[b, 1:3, row, column]
+    kind = F.binary_cross_entropy_with_logits(said[:, 3:5], (known == 1).float(), reduction="none")
+    kind = (kind * (known != IGNORE)).sum() / (known != IGNORE).sum().clamp(min=1)
+    metres = target[b, 3, row, column] * LENGTH_STEP
+    error = ((said[:, 5].clamp(-2, 6.3).exp() - metres).abs() / metres.clamp(min=1)).clamp(max=3)
+    length = (error * (metres > 0)).sum() / (metres > 0).sum().clamp(min=1)
+    return focal + 0.5 * place + 0.3 * kind + 0.3 * length

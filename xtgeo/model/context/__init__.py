@@ -17,11 +17,13 @@ from torch import nn
 
 from xtgeo.errors import ModelError
 from xtgeo.model.context.attention import Attention
+from xtgeo.model.context.hyper import Hyper
 from xtgeo.model.context.inject import Gather, Inject, Mean, NoContext, pool_valid
+from xtgeo.model.context.longformer import Longformer
 from xtgeo.model.context.positions import rotary, rotate
 from xtgeo.model.context.transformer_xl import TransformerXL
 
-ENCODERS = {"attention": Attention, "transformer_xl": TransformerXL}
+ENCODERS = {"attention": Attention, "hyper": Hyper, "longformer": Longformer, "transformer_xl": TransformerXL}
 """By the names that `Spec.context` takes, besides "none"."""
 CONTEXTS = (*ENCODERS, "none")
 
@@ -44,7 +46,9 @@ __all__ = [
     "ENCODERS",
     "Attention",
     "Gather",
+    "Hyper",
     "Inject",
+    "Longformer",
     "Mean",
     "NoContext",
     "TransformerXL",

@@ -1,0 +1,108 @@
+"""Peak memory of one training step against the side of the image: plain, with activation checkpointing, and exact by tiles.
+
+    python benchmarks/training_memory.py [--sides 512 1024 2048 4096 8192] [--backbone convnext_atto] [--most 16]
+
+Prints one JSON object: for each way and side the gigabytes that a step takes over those held before it, the size of its token
+store, and its seconds; "not tried" from the first side on whose predecessor leads one to expect more than `--most` GB. Each case
+runs in a process of its own. The picture is the one that xT (arXiv 2403.01915) is known for, with gradients that are not cut.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import psutil
+import torch
+import torch.nn.functional as F
+
+from xtgeo.model import Spec, build
+from xtgeo.train.exact import dense_step
+from xtgeo.window import Nest, Tile
+
+WAYS = ("plain", "checkpointing", "exact")
+SPEC = Spec(
+    name="memory",
+    bands=("vv", "vh"),
+    units="db",
+    mean=(0.0, 0.0),
+    std=(1.0, 1.0),
+    gsd=10.0,
+    region=256,
+    span=1,
+    margin=16,
+    backbone="convnext_atto",
+    context="attention",
+    context_options={"group": 4},
+)
+
+
+def tile_pixels(tile: Tile, nest: Nest) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noise, as if it had been read from a file; beyond the image nothing."""
+    valid = np.zeros(tile.full.shape, bool)
+    m = nest.margin
+    valid[max(0, m - tile.core.y) :, max(0, m - tile.core.x) :] = True
+    valid[nest.shape[0] - tile.full.y :], valid[:, nest.shape[1] - tile.full.x :] = False, False
+    x = np.random.default_rng(tile.index).standard_normal((1, 2, *tile.full.shape), np.float32) * valid
+    return torch.from_numpy(x), torch.from_numpy(valid)[None]
+
+
+def step(way: str, side: int, backbone: str) -> dict:
+    """One step in this process: gigabytes over those held before, and seconds."""
+    torch.manual_seed(0)
+    spec = replace(SPEC, backbone=backbone)
+    net = build(spec, checkpoint=way == "checkpointing").train()
+    for gate in net.context.gates:
+        torch.nn.init.constant_(gate, 0.1)
+    nest = Nest((side, side), spec.region, spec.span, spec.margin)
+    warm = Nest((spec.region,) * 2, spec.region, 1, spec.margin)
+    dense_step(net, warm, lambda t: tile_pixels(t, warm), lambda y, t: F.softplus(y).sum())  # loads what is loaded once
+    held, start = psutil.Process().memory_info().rss, time.perf_counter()
+    if way == "exact":
+        dense_step(net, nest, lambda t: tile_pixels(t, nest), lambda y, t: F.softplus(y).sum() / side**2)
+    else:
+        whole = Nest((side, side), side, 1, spec.margin)
+        F.softplus(net(*tile_pixels(whole[0], whole))).mean().backward()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"gb": round((peak - held) / 1e9, 3), "seconds": round(time.perf_counter() - start, 1)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sides", type=int, nargs="+", default=[512, 1024, 2048, 4096, 8192])
+    parser.add_argument("--backbone", default=SPEC.backbone)
+    parser.add_argument("--most", type=float, default=16.0, help="Gigabytes that may be expected of a case.")
+    parser.add_argument("--one", nargs=2, metavar=("WAY", "SIDE"), help="One case in this process.")
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(step(args.one[0], int(args.one[1]), args.backbone)))
+        return
+    report = {"backbone": args.backbone, "region": SPEC.region, "bands": 2, "dtype": "fp32", "threads": torch.get_num_threads()}
+    for way in WAYS:
+        cases: dict[int, dict | str] = {}
+        for side in args.sides:
+            before = [(s, c["gb"]) for s, c in cases.items() if isinstance(c, dict)]
+            if way != "exact" and before and before[-1][1] * (side / before[-1][0]) ** 2 > args.most:
+                cases[side] = "not tried"
+                continue
+            command = [sys.executable, __file__, "--backbone", args.backbone, "--one", way, str(side)]
+            cases[side] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+            tokens = (-(-side // SPEC.context_stride)) ** 2 * SPEC.context_dim * 4
+            cases[side]["token_store_gb"] = round(tokens / 1e9, 4)
+            print(way, side, cases[side], file=sys.stderr)
+        measured = [(s, c["gb"]) for s, c in cases.items() if isinstance(c, dict)]
+        if way != "exact":
+            side, gb = measured[-1]
+            report[f"largest side in {args.most:g} GB, {way}, extrapolated"] = int(side * (args.most / gb) ** 0.5)
+        report[way] = {str(side): case for side, case in cases.items()}
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
