@@ -61,7 +61,7 @@ def step(way: str, side: int, backbone: str) -> dict:
     for gate in net.context.gates:
         torch.nn.init.constant_(gate, 0.1)
     nest = Nest((side, side), spec.region, spec.span, spec.margin)
-    warm = Nest((spec.region,) * 2, spec.region, 1, spec.margin)
+    warm = Nest((64, 64), spec.region, 1, spec.margin)
     dense_step(net, warm, lambda t: tile_pixels(t, warm), lambda y, t: F.softplus(y).sum())  # loads what is loaded once
     held, start = psutil.Process().memory_info().rss, time.perf_counter()
     if way == "exact":

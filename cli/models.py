@@ -40,3 +40,26 @@ def show(name: Annotated[str, typer.Argument(help="Name of a bundled model.")]) 
     if name not in bundled():
         raise ModelError(f"no bundled model {name!r}: there are {', '.join(bundled())}")
     print((BUNDLED / f"{name}.md").read_text().rstrip())
+
+
+@app.command()
+def parts() -> None:
+    """List the parts that models are built of: context encoders with their options, region encoders."""
+    import inspect
+
+    from xtgeo.model.context import CONTEXTS, ENCODERS
+
+    print("Context encoders (Spec.context), with the options that Spec.context_options takes:")
+    for name in CONTEXTS:
+        kind = ENCODERS.get(name)
+        first = "every region for itself" if kind is None else (inspect.getdoc(kind) or "").split(":")[0]
+        print(f"  {name:<15} {first}")
+        if kind is not None:
+            options = inspect.signature(kind).parameters.values()
+            told = (f"{o.name}={o.default!r}" for o in options if o.default is not o.empty and o.name != "class_token")
+            print(f"  {'':<15} {', '.join(told)}")
+    print("Region encoders (Spec.backbone): every feature pyramid of timm, by timm's name, such as")
+    print(
+        "  mobilenetv4_conv_small, convnext_atto, convnext_tiny, convnextv2_nano, swin_tiny_patch4_window7_224,\n"
+        "  swinv2_tiny_window8_256, hiera_tiny_224, resnet50, efficientnet_b0"
+    )

@@ -38,8 +38,10 @@ def fit(
     """
     model = copy.deepcopy(model).to(device).to(memory_format=torch.channels_last).train()
     mean = copy.deepcopy(model)
-    decayed = [p for p in model.net.parameters() if p.ndim > 1]
-    plain = [p for p in model.net.parameters() if p.ndim <= 1]
+    # Decay rates of a state space (Mamba's A_log) are no weights that should be small.
+    named = {name: p for name, p in model.net.named_parameters() if p.requires_grad}
+    decayed = [p for name, p in named.items() if p.ndim > 1 and not name.endswith("A_log")]
+    plain = [p for name, p in named.items() if p.ndim <= 1 or name.endswith("A_log")]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}], lr=lr
     )

@@ -20,10 +20,17 @@ from xtgeo.model.context.attention import Attention
 from xtgeo.model.context.hyper import Hyper
 from xtgeo.model.context.inject import Gather, Inject, Mean, NoContext, pool_valid
 from xtgeo.model.context.longformer import Longformer
+from xtgeo.model.context.mamba import Mamba
 from xtgeo.model.context.positions import rotary, rotate
 from xtgeo.model.context.transformer_xl import TransformerXL
 
-ENCODERS = {"attention": Attention, "hyper": Hyper, "longformer": Longformer, "transformer_xl": TransformerXL}
+ENCODERS = {
+    "attention": Attention,
+    "hyper": Hyper,
+    "longformer": Longformer,
+    "mamba": Mamba,
+    "transformer_xl": TransformerXL,
+}
 """By the names that `Spec.context` takes, besides "none"."""
 CONTEXTS = (*ENCODERS, "none")
 
@@ -49,6 +56,7 @@ __all__ = [
     "Hyper",
     "Inject",
     "Longformer",
+    "Mamba",
     "Mean",
     "NoContext",
     "TransformerXL",
