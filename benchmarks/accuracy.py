@@ -135,6 +135,7 @@ def main() -> None:
                 "vessels-sar, VV only": segment(scene.select("vv"), radar),
                 "vessels-sar, VH only": segment(scene.select("vh"), radar),
                 "vessels-sar, context off": segment(scene, without_context(radar)),
+                "vessels-sar, context of the scene": segment(scene, radar, context="scene"),
             }
             frames = {name: result.detections.to_frame() for name, result in seen.items()}
             frames["CFAR, true land mask"] = cfar(scene, sim.land)

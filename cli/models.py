@@ -48,6 +48,7 @@ def parts() -> None:
     import inspect
 
     from xtgeo.model.context import CONTEXTS, ENCODERS
+    from xtgeo.model.regions import RECOMMENDED
 
     print("Context encoders (Spec.context), with the options that Spec.context_options takes:")
     for name in CONTEXTS:
@@ -58,8 +59,6 @@ def parts() -> None:
             options = inspect.signature(kind).parameters.values()
             told = (f"{o.name}={o.default!r}" for o in options if o.default is not o.empty and o.name != "class_token")
             print(f"  {'':<15} {', '.join(told)}")
-    print("Region encoders (Spec.backbone): every feature pyramid of timm, by timm's name, such as")
-    print(
-        "  mobilenetv4_conv_small, convnext_atto, convnext_tiny, convnextv2_nano, swin_tiny_patch4_window7_224,\n"
-        "  swinv2_tiny_window8_256, hiera_tiny_224, resnet50, efficientnet_b0"
-    )
+    print("Region encoders (Spec.backbone): every feature pyramid of timm by timm's name; to begin with")
+    for name, (millions, strides, channels) in RECOMMENDED.items():
+        print(f"  {name:<30} {millions:5.1f} M parameters, strides {strides}, channels {channels}")

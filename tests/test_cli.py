@@ -240,3 +240,34 @@ def test_raw_radar_is_refused_with_the_reason(xtgeo, shared, tmp_path):
     raw = shared / "data/geo/s1_grd_gcps.tif"
     code, _, err = xtgeo("segment", raw, "--model", "vessels-sar", "--bands", "vv=1", "--out", tmp_path / "v.gpkg")
     assert code == 1 and one_line(err, "dn", "calibrate")
+
+
+def test_detect_writes_points_by_a_model_of_ones_own_and_none_is_bundled(xtgeo, radar, tmp_path):
+    from dataclasses import replace
+
+    from xtgeo.model import Model, build, load_spec, save_model
+
+    spec = replace(load_spec("vessels-sar"), name="mine", task="detect", threshold=0.5, region=256, head_dim=16)
+    path = save_model(Model(build(spec), spec), tmp_path / "mine.safetensors")
+    code, out, err = xtgeo("detect", radar, "--out", tmp_path / "p.gpkg", "--model", path, "--json", "--dtype", "fp32", "--quiet")
+    assert code == 0 and json.loads(out)["objects"] == len(gpd.read_file(tmp_path / "p.gpkg", layer="detections")) > 0
+    code, _, err = xtgeo("detect", radar, "--out", tmp_path / "q.gpkg")
+    assert code == 1 and "no bundled model to detect fits" in err and err.count("\n") == 1
+    code, _, err = xtgeo("segment", radar, "--out", tmp_path / "q.gpkg", "--model", path)
+    assert code == 1 and "use xtgeo.detect" in err and not (tmp_path / "q.gpkg").exists()
+
+
+def test_parts_lists_every_encoder_that_can_be_built(xtgeo):
+    from xtgeo.model.context import CONTEXTS
+    from xtgeo.model.regions import RECOMMENDED
+
+    code, out, _ = xtgeo("models", "parts")
+    assert code == 0 and all(f"  {name} " in out for name in (*CONTEXTS, *RECOMMENDED))
+
+
+def test_context_of_the_scene_from_the_shell(xtgeo, radar, tmp_path):
+    options = "--dtype", "fp32", "--quiet", "--json"
+    code, out, _ = xtgeo("segment", radar, "--out", tmp_path / "v.gpkg", "--context", "scene", *options)
+    assert code == 0 and json.loads(out)["context"] == "scene"
+    code, _, err = xtgeo("segment", radar, "--out", tmp_path / "w.gpkg", "--context", "world", *options)
+    assert code == 1 and "tile or scene" in err

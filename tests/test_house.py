@@ -35,6 +35,7 @@ HOMES = {
     "typer": {"cli"},
     "torch": {"model", "engine", "tokens", "infer", "train", "cli"},
     "timm": {"model", "cli"},
+    "torchvision": {"model", "train"},
     "rasterio": {"read", "write", "simulate", "decode", "train", "grid", "cli"},
     "geopandas": {"write", "detections", "simulate", "read", "cli"},
 }
@@ -97,6 +98,7 @@ def test_importing_xtgeo_is_light_and_changes_nothing():
 def test_models_and_the_training_loop_need_no_geography():
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['rasterio', 'geopandas', 'dask', 'pyogrio', 'odc.geo'])); "
-        "import xtgeo.model, xtgeo.train.loop, xtgeo.train.data, xtgeo.train.losses, xtgeo.train.exact"
+        "import xtgeo.model, xtgeo.model.boxes, xtgeo.train.loop, xtgeo.train.data, xtgeo.train.losses; "
+        "import xtgeo.train.datasets, xtgeo.train.exact"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

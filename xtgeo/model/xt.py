@@ -7,6 +7,8 @@ The model is built by hand, part by part; anyone may pass their own parts to `XT
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -74,22 +76,23 @@ class XTClassifier(Nested):
 def build(
     spec: Spec,
     *,
-    pretrained: bool = False,
+    weights: str | Path | None = None,
     drop_path: float = 0.0,
     checkpoint: bool = False,
     frozen: int = 0,
 ) -> XT | XTClassifier:
-    """The network that a spec describes, with fresh weights (or the backbone's published ones, where a hub is reachable).
+    """The network that a spec describes, with fresh weights but for those that the region encoder may start from.
 
-    The rest is for training: stochastic depth, activation checkpointing and frozen stages of the region encoder.
+    weights: "timm" (where a hub is reachable), torchgeo's name of a weight, or a file; matched with `spec.bands` by name. The
+    rest is for training: stochastic depth, activation checkpointing and frozen stages of the region encoder.
     """
     side = spec.region + 2 * spec.margin
     regions = RegionEncoder(
         spec.backbone,
-        len(spec.bands),
+        spec.bands,
         side=side,
         stride=spec.stride,
-        pretrained=pretrained,
+        weights=weights,
         drop_path=drop_path,
         checkpoint=checkpoint,
         frozen=frozen,

@@ -32,7 +32,8 @@ def fit(
 ) -> Model:
     """A trained copy of the model: AdamW, a tenth of the steps warm-up, cosine decay, and a running mean of weights.
 
-    Batches are normalised data (b, c, s, s), valid (b, s, s) and target (b, [t,] s, s); the loss sees the core, without the margin.
+    Batches are normalised data (b, c, s, s), valid (b, s, s) and target (b, [t,] s, s), of which the loss sees the core, without
+    the margin; or (b,), classes of whole images.
     `average` is the decay of the mean that is returned; `report(step, loss, averaged model)` is called every `every`
     steps and at the end.
     """
@@ -53,10 +54,10 @@ def fit(
     m, running, start = model.spec.margin, 0.0, time.monotonic()
     for step in range(1, steps + 1):
         data, valid, target = (t.to(device) for t in next(batches))
-        inner = slice(m, target.shape[-1] - m)
+        inner = slice(m, data.shape[-1] - m)
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
             logits = model.net(data.contiguous(memory_format=torch.channels_last), valid)
-        value = loss(logits, target[..., inner, inner])
+        value = loss(logits, target if target.ndim == 1 else target[..., inner, inner])
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
