@@ -20,14 +20,15 @@ import geopandas as gpd
 import numpy as np
 import torch
 from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
 
-from xtgeo import load_model, open_scene, segment
+from xtgeo import detect, load_model, open_scene, segment
 from xtgeo.decode import fragments
 from xtgeo.detections import describe
 from xtgeo.evaluate import match_objects
 from xtgeo.model import Model
 from xtgeo.scene import Scene
-from xtgeo.simulate import sentinel1, write_scene
+from xtgeo.simulate import SimulatedScene, sentinel1, write_scene
 from xtgeo.window import Window
 
 SEEDS = (71, 72, 73, 74)
@@ -106,6 +107,22 @@ def figures(counts: np.ndarray) -> dict:
     }
 
 
+def count_points(points: gpd.GeoDataFrame, sim: SimulatedScene) -> tuple[np.ndarray, list[bool], list[bool], list[float]]:
+    """Pairs within 200 m, found, true, of all objects that stand out; of pairs: vessel and fishing right, error of length."""
+    rows, columns = (points[f"detect_scene_{axis}"].to_numpy()[:, None] + 0.5 for axis in ("row", "column"))
+    far = np.hypot(rows - [s.row for s in sim.ships], columns - [s.column for s in sim.ships])
+    pairs = [(i, sim.ships[j]) for i, j in zip(*linear_sum_assignment(np.minimum(far, 200)), strict=True) if far[i, j] <= 20]
+    right = [(points.iloc[i], ship) for i, ship in pairs if ship.detectable]
+    counts = [len(right), len(points) - len(pairs) + len(right), sum(s.detectable for s in sim.ships)]
+    vessels = [(said, ship) for said, ship in right if ship.is_vessel and said["is_vessel"]]
+    return (
+        np.array(counts),
+        [bool(said["is_vessel"]) == ship.is_vessel for said, ship in right],
+        [bool(said["is_fishing"]) == ship.is_fishing for said, ship in vessels],
+        [abs(said["vessel_length_m"] - ship.length_m) / ship.length_m for said, ship in vessels],
+    )
+
+
 def without_context(model: Model) -> Model:
     """The same weights with every gate shut."""
     shut = copy.deepcopy(model)
@@ -124,6 +141,7 @@ def main() -> None:
     radar = load_model("vessels-sar")
     with tempfile.TemporaryDirectory() as folder:
         totals: dict[str, np.ndarray] = {}
+        points, pointed = load_model("points-sar"), []
         for seed in SEEDS:
             path = Path(folder) / f"{seed}.tif"
             sim = sentinel1((args.side, args.side), seed=seed)
@@ -140,6 +158,7 @@ def main() -> None:
             frames = {name: result.detections.to_frame() for name, result in seen.items()}
             frames["CFAR, true land mask"] = cfar(scene, sim.land)
             frames["CFAR, true land mask, tuned"] = cfar(scene, sim.land, TUNED)
+            pointed.append(count_points(detect(scene, points).detections.to_frame(), sim))
             frames["all vessels, vessels-sar"] = frames["vessels-sar"]
             for name, frame in frames.items():
                 known = truth.drop(columns="detectable") if name.startswith("all") else truth
@@ -147,6 +166,13 @@ def main() -> None:
         report["simulated"] = {
             "scenes": f"{args.side} x {args.side}, seeds {SEEDS}",
             **{name: figures(total) for name, total in totals.items()},
+        }
+        counts, vessel, fishing, length = zip(*pointed, strict=True)
+        report["points"] = {
+            **figures(sum(counts)),
+            "vessel_right": round(float(np.mean(sum(vessel, []))), 3),
+            "fishing_right": round(float(np.mean(sum(fishing, []))), 3),
+            "length_error_median": round(float(np.median(sum(length, []))), 3),
         }
     if args.ports.is_dir():
         optical, totals = load_model("vessels-s2"), {}

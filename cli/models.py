@@ -26,7 +26,7 @@ def models(
         return
     for spec in specs:
         some = " (one is enough)" if len(spec.optional) == len(spec.bands) > 1 else ""
-        print(f"{spec.name}  finds {', '.join(spec.classes)}")
+        print(f"{spec.name}  finds {', '.join(spec.classes)} (xtgeo {spec.task})")
         print(f"  bands  {' '.join(spec.bands)}{some} in {spec.units}, {spec.gsd:g} m per pixel")
         print(f"  size   {spec.backbone}, context {spec.context}; card: xtgeo models show {spec.name}")
 

@@ -26,10 +26,10 @@ from xtgeo.train import Augment, Sample, answer, centre_loss, centre_planes, fit
 from xtgeo.train.raster import burn
 from xtgeo.window import Window
 
-SPEC = replace(outlines.SPEC, name="points-sar", task="detect", threshold=0.3, separation=60.0, min_area=0.0)
+SPEC = replace(outlines.SPEC, name="points-sar", task="detect", threshold=0.5, separation=60.0, min_area=0.0)
 NEAR_PX = 20.0
 """200 m: within it a point is the object's, as in xView3."""
-THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
+THRESHOLDS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6)
 
 
 def sample(scene: SimulatedScene, spec: Spec, rng: np.random.Generator) -> Sample:
@@ -91,9 +91,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out")
     parser.add_argument("--start", default="vessels-sar", help="Model whose encoder, context and head are taken.")
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--every", type=int, default=400)
+    parser.add_argument("--every", type=int, default=375)
     args = parser.parse_args()
     keep_freed_memory()
     torch.manual_seed(args.seed)

@@ -35,7 +35,7 @@ HOMES = {
     "typer": {"cli"},
     "torch": {"model", "engine", "tokens", "infer", "train", "cli"},
     "timm": {"model", "cli"},
-    "torchvision": {"model", "train"},
+    "torchvision": {"model", "train", "cli"},
     "rasterio": {"read", "write", "simulate", "decode", "train", "grid", "cli"},
     "geopandas": {"write", "detections", "simulate", "read", "cli"},
 }

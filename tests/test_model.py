@@ -304,7 +304,7 @@ def test_a_spec_that_cannot_be_is_refused():
 def test_bundled_models_are_small_and_documented():
     from xtgeo.model.weights import BUNDLED
 
-    assert {"vessels-s2", "vessels-sar"} <= set(bundled())
+    assert {"points-sar", "vessels-s2", "vessels-sar"} <= set(bundled())
     assert sum((BUNDLED / f"{name}.safetensors").stat().st_size for name in bundled()) < 25e6
     for name in bundled():
         card = (BUNDLED / f"{name}.md").read_text()

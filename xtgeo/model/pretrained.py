@@ -68,7 +68,8 @@ def translate(state: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
             state = max(convert(dict(state), net), state, key=lambda s: len(_fitting(s, own)))
         except (AttributeError, KeyError, RuntimeError):
             pass  # made for other files of this family; the count in `load_weights` tells what is missing
-    return {key: _resampled(v, own[key].shape) if key.endswith("pos_embed") else v for key, v in state.items()}
+    places = [key for key in state if key in own and key.endswith("pos_embed")]
+    return state | {key: _resampled(state[key], own[key].shape) for key in places}
 
 
 def load_weights(
@@ -93,16 +94,14 @@ def load_weights(
     fits = _fitting(state, own)
     missing = [key for key in own if key not in fits and not key.endswith("num_batches_tracked")]
     total = sum(not key.endswith("num_batches_tracked") for key in own)
-    if not missing:
-        net.load_state_dict(fits, strict=False)
-        return
     account = (
         f"{total - len(missing)} of the {total} tensors of the backbone are in {source}; "
         f"not there, or of another shape: {_some(missing)}; there: {_some([k for k in state if k not in fits])}"
     )
     if len(missing) > (1 - ENOUGH) * total:
         raise ModelError(f"{account}; take the backbone that these weights were trained for")
-    warnings.warn(f"{account}; these stay random", stacklevel=3)
+    if missing:
+        warnings.warn(f"{account}; what is not there stays random", stacklevel=3)
     net.load_state_dict(fits, strict=False)
 
 

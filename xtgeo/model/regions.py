@@ -75,7 +75,6 @@ class RegionEncoder(nn.Module):
         *,
         side: int,
         stride: int = 16,
-        pretrained: bool = False,
         weights: str | Path | None = None,
         drop_path: float = 0.0,
         checkpoint: bool = False,
@@ -101,20 +100,9 @@ class RegionEncoder(nn.Module):
         if not timm.is_model(name):
             near = timm.list_models(f"*{name.split('_')[0]}*")[:8]
             raise ModelError(f"timm has no model {name!r}; close to it: {', '.join(near) or 'nothing'}")
-        weights = "timm" if pretrained else weights
         found, theirs = ({}, ()) if weights is None else read_weights(weights, name)
         self.bands, self.frozen, self.checkpoint = bands if isinstance(bands, int) else len(bands), frozen, False
-        options = {"in_chans": self.bands, "num_classes": 0, "drop_path_rate": drop_path}
-        for self.multiple in (stride, 2 * stride, 4 * stride, 8 * stride):
-            self.net, taken = _create(name, img_size=_up(side, self.multiple), **options)
-            self.side = taken.get("img_size")
-            state = translate(found, self.net) if found else {}
-            self._prune(name, stride)
-            trouble = self._trouble(side)
-            if not trouble:
-                break
-        else:
-            raise ModelError(f"{name} cannot encode regions of side {side} with {self.bands} bands: {trouble}")
+        state = self._grow(name, side, stride, drop_path, found)
         if drop_path and not any(isinstance(m, DropPath) and m.drop_prob for m in self.net.modules()):
             raise ModelError(f"{name} has no stochastic depth up to stride {stride}: leave drop_path at 0")
         if weights is not None:
@@ -122,6 +110,23 @@ class RegionEncoder(nn.Module):
         if frozen:
             self._freeze(side)
         self.checkpoint = checkpoint and not _checkpoints_blocks(self.net)  # last: shadows are not computed again
+
+    def _grow(self, name: str, side: int, stride: int, drop_path: float, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Makes the network, with the least padding that it runs with; gives the weights that were found, by its names."""
+        options = {"in_chans": self.bands, "num_classes": 0, "drop_path_rate": drop_path}
+        for self.multiple in (stride, 2 * stride, 4 * stride, 8 * stride):
+            try:
+                self.net, taken = _create(name, img_size=_up(side, self.multiple), **options)
+            except AssertionError as e:  # Twins looks at the size at once
+                trouble = str(e)
+                continue
+            self.side = taken.get("img_size")
+            state = translate(found, self.net) if found else {}  # before pruning: timm converts whole networks
+            self._prune(name, stride)
+            trouble = self._trouble(side)
+            if not trouble:
+                return state
+        raise ModelError(f"{name} cannot encode regions of side {side} with {self.bands} bands: {trouble}")
 
     def _prune(self, name: str, stride: int) -> None:
         """Keeps the levels up to a stride, and what they are computed from."""
