@@ -193,7 +193,10 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     path = write(tmp_path / "large.tif", np.tile(piece.data, (1, 10, 10)), compress="deflate")
     command = [sys.executable, "-m", "xtgeo.cli", "segment", path, "--bands", "vv=1,vh=2", "--units", "db"]
     outputs = "--out", tmp_path / "v.gpkg", "--scores", tmp_path / "s.tif"  # scores make a tile large enough to be noticed
+    # Where the tests run in the background the shell has them ignore Ctrl-C, and so would the process.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen([*command, *outputs], stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     journal = tmp_path / ".v.gpkg.journal"
     deadline = time.monotonic() + 120
     while not journal.exists() or journal.stat().st_size < 30_000:
