@@ -3,8 +3,8 @@
     python benchmarks/parts.py [--tokens 1024 4096 16384 65536] [--area 2048] [--rounds 2] [--backbones ...]
 
 Prints one JSON object. `context`: for every encoder over square grids of tokens (128 channels, depth 2, as bundled models have)
-GFLOP, processor seconds in one thread, and megabytes of live tensors. `together`: for every backbone and context the regions and
-megapixels a second over a square area on all cores, fp32 and bf16, and the time over that without context in the same round.
+GFLOP and processor seconds in one thread. `together`: for every backbone and context the regions and megapixels a second over a
+square area on all cores, fp32 and bf16, the time over that without context in the same round, and megabytes of live tensors.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A scene of 29,000 x 25,000 pixels with context over all of it: time and memory, beside context within tiles.
 
-    python benchmarks/whole_scene.py [--shape 25000 29000] [--rounds 1]
+    python benchmarks/whole_scene.py [--shape 25000 29000]
 
 Prints one JSON object. The scene is one simulated piece of 2,048 px, repeated by a VRT. The network is that of `vessels-sar`
 with two-level attention (8 x 8 tokens a group) in place of its own; the added layers are as they were born, which changes

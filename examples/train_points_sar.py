@@ -51,13 +51,13 @@ def sample(scene: SimulatedScene, spec: Spec, rng: np.random.Generator) -> Sampl
 
 def score(model: Model, scenes: list[SimulatedScene]) -> dict[float, dict[str, float]]:
     """By threshold: precision, recall and F1 of detectable objects, and what is said of those that were found."""
-    radius = round(model.spec.separation / model.spec.gsd / model.stride)
+    radius = round(model.spec.separation / model.spec.gsd / model.cell_px)
     totals = {t: {"pairs": 0, "found": 0, "true": 0, "vessel": [], "fishing": [], "length": []} for t in THRESHOLDS}
     for scene in scenes:
         said = answer(model, torch.from_numpy(scene.data), torch.from_numpy(scene.valid)).numpy()
-        valid = scene.valid.reshape(said.shape[1], model.stride, said.shape[2], model.stride).any(axis=(1, 3))
+        valid = scene.valid.reshape(said.shape[1], model.cell_px, said.shape[2], model.cell_px).any(axis=(1, 3))
         block = Block(Window(0, 0, *said.shape[1:]), said, valid)
-        peaks = merge_peaks([find_peaks(block, threshold=THRESHOLDS[0], radius=radius, stride=model.stride)], radius=radius)
+        peaks = merge_peaks([find_peaks(block, threshold=THRESHOLDS[0], radius=radius, stride=model.cell_px)], radius=radius)
         for threshold, total in totals.items():
             found = peaks[peaks.score >= threshold]
             far = np.hypot(

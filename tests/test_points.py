@@ -97,7 +97,7 @@ def test_a_network_with_a_coarser_answer_is_read_in_cells(tmp_path):
     torch.manual_seed(0)
     spec = replace(CENTRES, margin=16, stride=16, backbone="mobilenetv4_conv_small", threshold=0.0, separation=60.0)
     model = Model(build(spec), spec).eval()
-    assert model.stride == 2
+    assert model.cell_px == 2
     detections = detect(write_scene(tmp_path / "scene.tif", nodata_corner=False), model).detections
     row, column = detections["detect_scene_row"], detections["detect_scene_column"]
     assert len(row) > 100 and row.max() < 331 and column.max() < 530 and row.max() > 300 and column.max() > 500

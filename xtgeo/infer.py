@@ -150,7 +150,7 @@ def predict(
 ) -> Iterator[Block]:
     """Class probabilities, tile by tile: Blocks of (classes, y, x) float32 in 0..1 on the tiles' cores.
 
-    A model of task "detect" answers for cells of `model.stride` pixels what `xtgeo.model.spec.CENTRE` names; windows then
+    A model of task "detect" answers for cells of `model.cell_px` pixels what `xtgeo.model.spec.CENTRE` names; windows then
     count cells.
 
     The cores partition the scene and come in row-major order. Where nothing was measured the probability is 0 and
@@ -228,7 +228,7 @@ def _read(scene: Scene, tile: Tile, stop: threading.Event) -> Block | None:
 
 
 def _answer(model: Model, block: Block | None, tile: Tile, bands: tuple[str, ...], told: Told | None) -> Block:
-    core, f, k = tile.core, model.stride, model.spec.answers
+    core, f, k = tile.core, model.cell_px, model.spec.answers
     cells = Window(core.y // f, core.x // f, -(-core.h // f), -(-core.w // f))
     if block is None:
         return Block(cells, np.zeros((k, *cells.shape), np.float32), np.zeros(cells.shape, bool))

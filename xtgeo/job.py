@@ -164,10 +164,10 @@ def detect(
     threshold = spec.threshold if threshold is None else threshold
     area = None if aoi is None else read_area(aoi, scene)
     targets = _targets(scene, aoi, crs, overwrite, out=out, quicklook=quicklook)
-    radius = round(spec.separation / spec.gsd / model.stride)
+    radius = round(spec.separation / spec.gsd / model.cell_px)
 
     def decode(block: Block) -> dict[str, bytes]:
-        return {"peaks": find_peaks(block, threshold=threshold, radius=radius, stride=model.stride).to_bytes()}
+        return {"peaks": find_peaks(block, threshold=threshold, radius=radius, stride=model.cell_px).to_bytes()}
 
     def objects(journal: Journal) -> Detections:
         whole = merge_peaks((Peaks.from_bytes(packed) for _, packed in journal.get("peaks")), radius=radius)

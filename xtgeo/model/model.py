@@ -63,7 +63,7 @@ class Model(nn.Module):
         return self.net.tokens(self._enter(data, valid), valid)
 
     @property
-    def stride(self) -> int:
+    def cell_px(self) -> int:
         """Side in pixels of what one answer is for."""
         return self.net.head.stride if isinstance(self.net, XT) else 1
 

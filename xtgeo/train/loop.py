@@ -87,7 +87,7 @@ def answer(model: Model, data: Tensor, valid: Tensor) -> Tensor:
     Tile by tile with the model's own span, so that context reaches as far as it will in use; h and w multiples of s, the
     side of what one answer is for (1 for pixels).
     """
-    spec, s = model.spec, model.stride
+    spec, s = model.spec, model.cell_px
     sides = (spec.margin,) * 4
     data, valid = F.pad(data, sides)[None], F.pad(valid, sides)[None]
     shape = data.shape[-2] - 2 * spec.margin, data.shape[-1] - 2 * spec.margin

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xtgeo.model.context.inject import pool_valid
-from xtgeo.model.context.positions import places, rotary, rotate
+from xtgeo.model.context.positions import grid_turns, rotate
 
 READ = 8192
 """Tokens that read the summaries at once: keeps the memory of a whole scene's tokens small."""
@@ -90,11 +90,11 @@ class Attention(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         t, seen, y, x = self._summarise(tokens, mask)
-        turns = self._turns(y, x, self.spacing * self.group, tokens.device)
+        turns = self._turns(y, x, tokens.device, group=self.group)
         for block in self.blocks:
             t = block(t, turns, _keys(seen))
         if self.read is not None:
-            own = self._turns(*tokens.shape[-2:], self.spacing, tokens.device)
+            own = self._turns(*tokens.shape[-2:], tokens.device)
             t = self.read(tokens.flatten(2).transpose(1, 2), own, t, turns, _keys(seen))
         t = self.norm(t) * mask.flatten(1)[..., None]
         return t.transpose(1, 2).unflatten(-1, tokens.shape[-2:])
@@ -103,7 +103,7 @@ class Attention(nn.Module):
         """What a class token, put at the first summary's place, has learnt from all summaries: (b, d)."""
         t, seen, y, x = self._summarise(tokens, mask)
         t = torch.cat([t, self.token.to(t.dtype).expand(len(t), 1, -1)], 1)
-        turns = self._turns(y, x, self.spacing * self.group, tokens.device)
+        turns = self._turns(y, x, tokens.device, group=self.group)
         turns = torch.cat([turns, turns[:1]])
         keys = F.pad(seen, (0, 1), value=True)[:, None, None]
         for block in self.blocks:
@@ -116,11 +116,8 @@ class Attention(nn.Module):
             tokens, mask = pool_valid(tokens, mask, self.group)
         return tokens.flatten(2).transpose(1, 2), mask.flatten(1), *tokens.shape[-2:]
 
-    def _turns(self, y: int, x: int, spacing: float, device: torch.device) -> Tensor:
-        # A summary lies in the middle of its tokens.
-        first = (spacing - self.spacing) / 2
-        down, right = places(y, x, spacing, device)
-        return rotary(down + first, right + first, self.width, 4 * self.spacing, self.reach)
+    def _turns(self, y: int, x: int, device: torch.device, group: int = 1) -> Tensor:
+        return grid_turns(y, x, self.spacing, self.width, self.reach, device, group=group)
 
 
 def _keys(seen: Tensor) -> Tensor:

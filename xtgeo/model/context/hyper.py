@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from xtgeo.errors import ModelError
 from xtgeo.model.context.attention import Block
-from xtgeo.model.context.positions import places, rotary, rotate
+from xtgeo.model.context.positions import grid_turns, rotate
 
 NEVER = -1e30
 """The logarithm of no weight: finite, so that a list without any key has a gradient."""
@@ -245,5 +245,4 @@ class Hyper(nn.Module):
         return self.norm(t[:, -1])
 
     def _turns(self, tokens: Tensor) -> Tensor:
-        down, right = places(*tokens.shape[-2:], self.spacing, tokens.device)
-        return rotary(down, right, self.width, 4 * self.spacing, self.reach)
+        return grid_turns(*tokens.shape[-2:], self.spacing, self.width, self.reach, tokens.device)

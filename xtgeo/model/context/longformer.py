@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from xtgeo.errors import ModelError
 from xtgeo.model.context.attention import Block
-from xtgeo.model.context.positions import places, rotary, rotate
+from xtgeo.model.context.positions import grid_turns, rotate
 
 SIDE = 8
 """Least side of a block of queries in tokens: with radius 7 a query meets 22 x 22 keys, 15 x 15 of which count."""
@@ -145,8 +145,7 @@ class Longformer(nn.Module):
     def _learn(self, tokens: Tensor, mask: Tensor, others: Tensor) -> Tensor:
         """What the tokens of the grid and others (g, d) have learnt: (b, n + g, d)."""
         t = torch.cat([tokens.flatten(2).transpose(1, 2), others.to(tokens.dtype).expand(len(tokens), -1, -1)], 1)
-        down, right = places(*tokens.shape[-2:], self.spacing, tokens.device)
-        turns = rotary(down, right, self.width, 4 * self.spacing, self.reach)
+        turns = grid_turns(*tokens.shape[-2:], self.spacing, self.width, self.reach, tokens.device)
         for block in self.blocks:
             t = block(t, turns, mask)
         return self.norm(t)

@@ -30,6 +30,18 @@ def rotary(y: Tensor, x: Tensor, width: int, shortest: float, longest: float) ->
     return torch.polar(torch.ones_like(angle), angle)
 
 
+def grid_turns(
+    y: int, x: int, spacing: float, width: int, reach: float, device: torch.device, *, group: int = 1
+) -> Tensor:
+    """Rotations of a grid of y by x tokens that lie `spacing` metres apart, or of groups of group x group of them.
+
+    Wavelengths run from 4 tokens to `reach` metres; a group lies in the middle of its tokens. (n, width / 2) complex.
+    """
+    first = (group - 1) * spacing / 2
+    down, right = places(y, x, group * spacing, device)
+    return rotary(down + first, right + first, width, 4 * spacing, reach)
+
+
 def rotate(q: Tensor, turns: Tensor) -> Tensor:
     """q (b, v, n, e) turned by its position, turns (n, e / 2)."""
     wide = torch.promote_types(q.dtype, torch.float32)  # there are no complex numbers of 16 bits
