@@ -12,7 +12,7 @@ from shapely.geometry import Point
 
 from xtgeo.errors import OutputError
 from xtgeo.simulate import sentinel1, write_scene, write_xview3
-from xtgeo.simulate.echo import draw_objects
+from xtgeo.simulate.echo import Surface, draw_objects
 from xtgeo.simulate.fields import gamma_from_gaussian, power_law, speckle, spectral_field, upsample
 from xtgeo.simulate.geometry import GHOST_PX, SEAMS_PX, Look
 from xtgeo.simulate.sea import INCIDENCE, VV_DB, WIND, sigma0_db
@@ -150,15 +150,15 @@ def test_incidence_runs_over_the_swath():
     assert look.incidence_deg(0, 25_000) == pytest.approx(45.99)
 
 
-def point_target(look: Look, shape, row: float, column: float, rcs=1e6) -> tuple[list[np.ndarray], list]:
+def point_target(look: Look, shape, row: float, column: float, rcs=1e6) -> tuple[list[np.ndarray], list, list]:
     plan = Plan(row, column, 20, 20, 0, "turbine", rcs, rcs)
     flat = tuple(np.full(shape, 1e-3, np.float32) for _ in range(2))
     rng, valid = np.random.default_rng(0), np.ones(shape, bool)
-    return draw_objects(rng, [plan], look, flat, flat, valid, (0.0, 0.0))
+    return draw_objects(rng, [plan], look, Surface(flat, flat, valid, (0.0, 0.0)))
 
 
 def test_a_target_keeps_its_radar_cross_section_and_its_place():
-    (vv, _), (ship,) = point_target(Look(-12.0, 4000.0), (401, 401), 200.5, 180.5)
+    (vv, _), (ship,), _ = point_target(Look(-12.0, 4000.0), (401, 401), 200.5, 180.5)
     assert np.unravel_index(vv.argmax(), vv.shape) == (200, 180)
     near = vv[190:212, 170:192].sum() * PIXEL_M**2
     assert near == pytest.approx(1e6, rel=0.05)
@@ -169,7 +169,8 @@ def test_a_target_keeps_its_radar_cross_section_and_its_place():
 def test_azimuth_ghosts_lie_where_the_pulse_rate_puts_them(swath):
     near = (0, *SEAMS_PX)[swath] + 3000.0
     look = Look(-168.0, near + 400)
-    (vv, _), _ = point_target(look, (1401, 801), 700.5, 400.5)
+    (vv, _), _, ghosts = point_target(look, (1401, 801), 700.5, 400.5)
+    assert len(ghosts) == 2
     for sign in (-1, 1):
         ahead = vv[:400] if sign * look.along[1] < 0 else vv[1000:]
         y, x = np.unravel_index(ahead.argmax(), ahead.shape)
@@ -178,6 +179,8 @@ def test_azimuth_ghosts_lie_where_the_pulse_rate_puts_them(swath):
         assert GHOST_PX[swath][0] - 2 <= sign * offset @ look.along <= GHOST_PX[swath][1] + 2
         assert 1 <= offset @ look.across <= 4
         assert -31 < 10 * np.log10(vv[y, x] / vv.max()) < -19
+        (ghost,) = (g for g in ghosts if abs(g.row - y - 0.5) < 3 and abs(g.column - x - 0.5) < 3)
+        assert ghost.detectable and ghost.contrast_vv_db == pytest.approx(10 * np.log10(1 + vv[y, x] / 1.45e-3), abs=0.1)
 
 
 def test_the_point_response_is_20_metres_wide_and_its_sidelobes_are_low():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from xtgeo.simulate.geometry import Look
-from xtgeo.simulate.targets import SHIPS, Plan, Ship, add, chip, draw_ship, outline
+from xtgeo.simulate.targets import SHIPS, Ghost, Plan, Ship, add, chip, draw_ship, outline
 
 DOPPLER_PX = 11.6
 """Shift along the track, in pixels, of a target that comes nearer by 1 m/s: range over platform speed."""
@@ -16,40 +16,56 @@ NOISE_LEFT = 0.45
 _RING_PX = 6
 
 
+@dataclass(frozen=True)
+class Surface:
+    """What objects lie on, in radar pixels; pixel i of them lies at i - subpixel on the map."""
+
+    signals: tuple[np.ndarray, np.ndarray]
+    """Sigma0 of sea and land, per polarisation, before speckle."""
+    noise: tuple[np.ndarray, np.ndarray]
+    """Noise-equivalent sigma0, per polarisation."""
+    valid: np.ndarray
+    """On the map, True where measured."""
+    subpixel: tuple[float, float]
+
+    def contrast_db(self, row: float, column: float, peaks: list[float]) -> list[float]:
+        """Peak over the mean of the surroundings, in dB, before speckle, per polarisation."""
+        h, w = self.signals[0].shape
+        y, x = min(max(int(row), 0), h - 1), min(max(int(column), 0), w - 1)
+        ring = np.s_[max(0, y - _RING_PX) : y + _RING_PX + 1, max(0, x - _RING_PX) : x + _RING_PX + 1]
+        clutter = [float(s[ring].mean()) + NOISE_LEFT * float(n[y, x]) for s, n in zip(self.signals, self.noise, strict=True)]
+        return [float(10 * np.log10(1 + peak / level)) for peak, level in zip(peaks, clutter, strict=True)]
+
+
 def draw_objects(
-    rng: np.random.Generator,
-    plans: list[Plan],
-    look: Look,
-    signals: tuple[np.ndarray, np.ndarray],
-    noise: tuple[np.ndarray, np.ndarray],
-    valid: np.ndarray,
-    subpixel: tuple[float, float],
-) -> tuple[list[np.ndarray], list[Ship]]:
+    rng: np.random.Generator, plans: list[Plan], look: Look, surface: Surface
+) -> tuple[list[np.ndarray], list[Ship], list[Ghost]]:
     """Sigma0 of all objects with ghosts, per polarisation, to be added after speckle; and the truth of each.
 
-    Wakes are written into `signals`, which must not hold speckle or noise yet.
+    Wakes are written into the surface's signals.
     """
-    layers = [np.zeros(signal.shape, np.float32) for signal in signals]
-    ships = []
+    layers = [np.zeros(signal.shape, np.float32) for signal in surface.signals]
+    ships, ghosts = [], []
     for plan in plans:
-        # Radar pixel i lies at i - subpixel on the map.
-        raw = replace(plan, row=plan.row + subpixel[0], column=plan.column + subpixel[1])
+        raw = replace(plan, row=plan.row + surface.subpixel[0], column=plan.column + surface.subpixel[1])
         if plan.kind == "cargo" and rng.random() < 0.07:
-            _wake(rng, raw, look, signals)
+            _wake(rng, raw, look, surface.signals)
         *parts, top, left = chip(rng, raw, look)
-        contrast = []
-        for layer, part, signal, floor in zip(layers, parts, signals, noise, strict=True):
+        for layer, part in zip(layers, parts, strict=True):
             add(layer, part, top, left)
-            _ghosts(rng, layer, part, top, left, look, raw)
-            contrast.append(_contrast_db(raw, part, signal, floor))
-        ships.append(_ship(plan, contrast, valid))
-    return layers, ships
+        contrast = surface.contrast_db(raw.row, raw.column, [float(part.max()) for part in parts])
+        ships.append(_ship(plan, contrast, surface.valid))
+        haunted = _ghosts(rng, layers, parts, (top, left), raw, look, surface)
+        ghosts += [Ghost(*ghost, ship=len(ships) - 1) for ghost in haunted]
+    return layers, ships, ghosts
 
 
-def draw_strays(rng: np.random.Generator, layers: list[np.ndarray], look: Look, density: float) -> None:
-    """Ghosts of ships that lie beyond the scene's edge."""
+def draw_strays(
+    rng: np.random.Generator, layers: list[np.ndarray], look: Look, surface: Surface, density: float
+) -> list[Ghost]:
+    """Adds ghosts of ships that lie beyond the scene's edge."""
     h, w = layers[0].shape
-    reach = 600
+    reach, ghosts = 600, []
     area = ((h + 2 * reach) * (w + 2 * reach) - h * w) / 1e6
     for _ in range(int(rng.poisson(density * area))):
         row, column = rng.uniform((-reach, -reach), (h + reach, w + reach))
@@ -59,8 +75,8 @@ def draw_strays(rng: np.random.Generator, layers: list[np.ndarray], look: Look, 
         if inside or plan.rcs_vv_m2 < 3000 or not _haunts(plan, look, h, w):
             continue
         *parts, top, left = chip(rng, plan, look)
-        for layer, part in zip(layers, parts, strict=True):
-            _ghosts(rng, layer, part, top, left, look, plan)
+        ghosts += [Ghost(*g, ship=None) for g in _ghosts(rng, layers, parts, (top, left), plan, look, surface)]
+    return ghosts
 
 
 def _haunts(plan: Plan, look: Look, h: int, w: int, margin: int = 100) -> bool:
@@ -71,23 +87,31 @@ def _haunts(plan: Plan, look: Look, h: int, w: int, margin: int = 100) -> bool:
     return any(-margin < y < h + margin and -margin < x < w + margin for y, x in zip(rows, columns, strict=True))
 
 
-def _ghosts(rng, layer, part, top: int, left: int, look: Look, plan: Plan) -> None:
-    """Azimuth ambiguities of a target: fainter by 20 to 30 dB, 2 or 3 pixels further in range."""
-    distance, strongest = look.ghost_px(plan.row, plan.column), float(part.max())
-    for sign in (-1, 1):
-        far, level = rng.uniform(2, 3), 10 ** (-rng.uniform(20, 30) / 10)
-        if strongest * level > 1e-3:
-            x = left + sign * distance * look.along[0] + far * look.across[0]
-            y = top + sign * distance * look.along[1] + far * look.across[1]
-            add(layer, part, round(y), round(x), level)
+def _ghosts(rng, layers, parts, corner: tuple[int, int], plan: Plan, look: Look, surface: Surface) -> list[tuple]:
+    """Adds the azimuth ambiguities of a target, fainter by 20 to 30 dB, 2 or 3 pixels further in range.
 
-
-def _contrast_db(plan: Plan, part: np.ndarray, signal: np.ndarray, floor: np.ndarray) -> float:
-    """Peak over the mean of the surroundings, in dB, before speckle."""
-    y, x = min(int(plan.row), signal.shape[0] - 1), min(int(plan.column), signal.shape[1] - 1)
-    ring = signal[max(0, y - _RING_PX) : y + _RING_PX + 1, max(0, x - _RING_PX) : x + _RING_PX + 1]
-    clutter = float(ring.mean()) + NOISE_LEFT * float(floor[y, x])
-    return float(10 * np.log10(1 + part.max() / clutter))
+    Of those that lie on valid pixels of the scene: row, column, contrast in VV and in VH.
+    """
+    distance, peaks = look.ghost_px(plan.row, plan.column), {-1: [], 1: []}
+    for layer, part in zip(layers, parts, strict=True):
+        strongest = float(part.max())
+        for sign in peaks:
+            far, level = rng.uniform(2, 3), 10 ** (-rng.uniform(20, 30) / 10)
+            if strongest * level > 1e-3:
+                x = corner[1] + sign * distance * look.along[0] + far * look.across[0]
+                y = corner[0] + sign * distance * look.along[1] + far * look.across[1]
+                add(layer, part, round(y), round(x), level)
+            peaks[sign].append(strongest * level)
+    ghosts = []
+    for sign, both in peaks.items():
+        row = plan.row + sign * distance * look.along[1] + 2.5 * look.across[1]
+        column = plan.column + sign * distance * look.along[0] + 2.5 * look.across[0]
+        y, x = int(np.floor(row - surface.subpixel[0])), int(np.floor(column - surface.subpixel[1]))
+        h, w = surface.valid.shape
+        if max(both) > 1e-3 and 0 <= y < h and 0 <= x < w and surface.valid[y, x]:
+            contrast = surface.contrast_db(row, column, both)
+            ghosts.append((row - surface.subpixel[0], column - surface.subpixel[1], *contrast))
+    return ghosts
 
 
 def _wake(rng, plan: Plan, look: Look, signals) -> None:

@@ -14,7 +14,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 
-from xtgeo.simulate.echo import draw_objects, draw_strays
+from xtgeo.simulate.echo import Surface, draw_objects, draw_strays
 from xtgeo.simulate.fields import speckle
 from xtgeo.simulate.fleet import plan_fleet
 from xtgeo.simulate.geometry import SWATH_PX, Look
@@ -67,8 +67,9 @@ def sentinel1(
     valid = _wedge(streams[5], shape, look) if nodata else np.ones(shape, bool)
     noise = look.noise(raw, seed_phase=(seed * 0.618) % 1)
     plans = plan_fleet(streams[6], valid, ground, berths, params.density)
-    echoes, ships = draw_objects(streams[7], plans, look, signals, noise, valid, params.subpixel)
-    draw_strays(streams[8], echoes, look, params.density)
+    surface = Surface(signals, noise, valid, params.subpixel)
+    echoes, ships, ghosts = draw_objects(streams[7], plans, look, surface)
+    ghosts += draw_strays(streams[8], echoes, look, surface, params.density)
     if params.rfi:
         _interfere(streams[4], signals, look)
 
@@ -81,7 +82,7 @@ def sentinel1(
         data[band] = to_db(_resample(signal, params.subpixel)) + np.float32(params.calibration_db[band])
     data[:, ~valid] = 0
     place, time = _grid(streams[0], shape, params, origin)
-    return SimulatedScene(data, valid, ground, place, tuple(ships), params, time, speed)
+    return SimulatedScene(data, valid, ground, place, tuple(ships), params, time, tuple(ghosts), speed)
 
 
 def to_db(power: np.ndarray) -> np.ndarray:

@@ -56,6 +56,24 @@ class Ship:
 
 
 @dataclass(frozen=True)
+class Ghost:
+    """An azimuth ambiguity: what looks like an object, kilometres along the track from a bright one, and is none."""
+
+    row: float
+    column: float
+    contrast_vv_db: float
+    """Peak over surroundings, before speckle."""
+    contrast_vh_db: float
+    ship: int | None
+    """Index of its object among those of the scene; None where that lies beyond the scene's edge."""
+
+    @property
+    def detectable(self) -> bool:
+        """Whether its peak stands DETECTABLE_DB over the surroundings in VV or VH."""
+        return max(self.contrast_vv_db, self.contrast_vh_db) >= DETECTABLE_DB
+
+
+@dataclass(frozen=True)
 class Plan:
     """An object that is still to be drawn."""
 

@@ -15,7 +15,7 @@ from scipy.ndimage import distance_transform_edt
 from shapely.affinity import affine_transform
 
 from xtgeo.simulate.geometry import Look
-from xtgeo.simulate.targets import Ship
+from xtgeo.simulate.targets import Ghost, Ship
 
 FAR_KM = 9999.99
 """xView3's distance from shore where it is over 10 km or unknown."""
@@ -60,6 +60,8 @@ class SimulatedScene:
     """Vessels and fixed objects whose centre lies in the scene on a valid pixel."""
     params: Params
     time: datetime
+    ghosts: tuple[Ghost, ...]
+    """What bright objects, in the scene or beside it, leave elsewhere, on valid pixels."""
     wind_field: np.ndarray
     """Coarse, m/s, corner to corner."""
     bands: tuple[str, str] = ("vv", "vh")
