@@ -20,12 +20,11 @@ import geopandas as gpd
 import numpy as np
 import torch
 from scipy import ndimage
-from scipy.optimize import linear_sum_assignment
 
 from xtgeo import detect, load_model, open_scene, segment
 from xtgeo.decode import fragments
 from xtgeo.detections import describe
-from xtgeo.evaluate import match_objects
+from xtgeo.evaluate import match_objects, match_points
 from xtgeo.model import Model
 from xtgeo.scene import Scene
 from xtgeo.simulate import SimulatedScene, sentinel1, write_scene
@@ -109,11 +108,10 @@ def figures(counts: np.ndarray) -> dict:
 
 def count_points(points: gpd.GeoDataFrame, sim: SimulatedScene) -> tuple[np.ndarray, list[bool], list[bool], list[float]]:
     """Pairs within 200 m, found, true, of all objects that stand out; of pairs: vessel and fishing right, error of length."""
-    rows, columns = (points[f"detect_scene_{axis}"].to_numpy()[:, None] + 0.5 for axis in ("row", "column"))
-    far = np.hypot(rows - [s.row for s in sim.ships], columns - [s.column for s in sim.ships])
-    pairs = [(i, sim.ships[j]) for i, j in zip(*linear_sum_assignment(np.minimum(far, 200)), strict=True) if far[i, j] <= 20]
-    right = [(points.iloc[i], ship) for i, ship in pairs if ship.detectable]
-    counts = [len(right), len(points) - len(pairs) + len(right), sum(s.detectable for s in sim.ships)]
+    found = points[["detect_scene_row", "detect_scene_column"]].to_numpy() + 0.5
+    match = match_points(found, np.array([(s.row, s.column) for s in sim.ships]), within=20)
+    right = [(points.iloc[i], sim.ships[j]) for i, j in match.pairs if sim.ships[j].detectable]
+    counts = [len(right), match.found - len(match.pairs) + len(right), sum(s.detectable for s in sim.ships)]
     vessels = [(said, ship) for said, ship in right if ship.is_vessel and said["is_vessel"]]
     return (
         np.array(counts),

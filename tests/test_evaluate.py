@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import shapely
 
-from xtgeo.evaluate import match_objects
+from xtgeo.evaluate import match_objects, match_points
 
 box = shapely.box
 
@@ -35,3 +35,12 @@ def test_nothing_is_nothing():
     none, one = np.array([], object), np.array([box(0, 0, 1, 1)])
     assert math.isnan(match_objects(none, none).f1) and math.isnan(match_objects(none, one).precision)
     assert match_objects(none, one).recall == 0 and match_objects(one, none).precision == 0
+
+
+def test_points_pair_with_the_nearest_as_long_as_none_is_left_without():
+    found = np.array([(0.0, 0.0), (0.0, 9.0), (50.0, 50.0)])
+    true = np.array([(0.0, 8.0), (0.0, 18.0)])
+    assert match_points(found, true, within=10).pairs.tolist() == [[0, 0], [1, 1]]
+    assert match_points(found, true, within=8).pairs.tolist() == [[1, 0]]
+    none = np.empty((0, 2))
+    assert (match_points(none, true, within=10).recall, match_points(found, none, within=10).precision) == (0, 0)

@@ -57,3 +57,15 @@ def match_objects(found: np.ndarray, true: np.ndarray, *, iou: float = 0.3) -> M
     rows, columns = linear_sum_assignment(gain, maximize=True)
     paired = gain[rows, columns] > 0
     return Match(np.stack([rows[paired], columns[paired]], 1), len(found), len(true))
+
+
+def match_points(found: np.ndarray, true: np.ndarray, *, within: float) -> Match:
+    """Pairs of points at most `within` apart: as many as possible and, among those, with the smallest sum of distances.
+
+    found, true: (n, 2) in one frame and unit, that of `within`.
+    """
+    far = np.hypot(*(np.reshape(found, (-1, 1, 2)) - np.reshape(true, (1, -1, 2))).transpose(2, 0, 1))
+    # Far pairs cost more than all near ones together can: the assignment avoids them first.
+    rows, columns = linear_sum_assignment(np.where(far <= within, far, within * (min(far.shape) + 1)))
+    near = far[rows, columns] <= within
+    return Match(np.stack([rows[near], columns[near]], 1), *far.shape)
