@@ -15,14 +15,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 import train_vessels_sar as outlines
-from scipy.optimize import linear_sum_assignment
 
 from xtgeo.allocator import keep_freed_memory
+from xtgeo.evaluate import match_points
 from xtgeo.model import Model, Spec, build, load_model, save_model
 from xtgeo.peaks import find_peaks, merge_peaks
 from xtgeo.scene import Block
 from xtgeo.simulate import SimulatedScene, sentinel1
-from xtgeo.train import Augment, Sample, answer, centre_loss, centre_planes, fit
+from xtgeo.train import Augment, Sample, answer, centre_loss, centre_planes, fit, from_crops
 from xtgeo.train.raster import burn
 from xtgeo.window import Window
 
@@ -60,14 +60,11 @@ def score(model: Model, scenes: list[SimulatedScene]) -> dict[float, dict[str, f
         peaks = merge_peaks([find_peaks(block, threshold=THRESHOLDS[0], radius=radius, stride=model.cell_px)], radius=radius)
         for threshold, total in totals.items():
             found = peaks[peaks.score >= threshold]
-            far = np.hypot(
-                found.row[:, None] - [s.row for s in scene.ships], found.column[:, None] - [s.column for s in scene.ships]
-            )
-            i, j = linear_sum_assignment(np.minimum(far, 10 * NEAR_PX))
-            pairs = [(a, scene.ships[b]) for a, b in zip(i, j, strict=True) if far[a, b] <= NEAR_PX]
-            right = [(a, ship) for a, ship in pairs if ship.detectable]
+            true = np.array([(s.row, s.column) for s in scene.ships])
+            match = match_points(np.stack([found.row, found.column], 1), true, within=NEAR_PX)
+            right = [(a, scene.ships[b]) for a, b in match.pairs if scene.ships[b].detectable]
             total["pairs"] += len(right)
-            total["found"] += len(found) - (len(pairs) - len(right))
+            total["found"] += match.found - (len(match.pairs) - len(right))
             total["true"] += sum(s.detectable for s in scene.ships)
             total["vessel"] += [(found.vessel[a] >= 0.5) == ship.is_vessel for a, ship in right]
             vessels = [(a, ship) for a, ship in right if ship.is_vessel]
@@ -123,7 +120,7 @@ def main() -> None:
 
     augment = Augment(reverse=True, gain=0.05, shift=0.25, noise=0.05, missing=(0.2, 0.2))
     stream = outlines.batches(SPEC, augment, args.seed + 3, (2, 16), sample=sample)
-    fit(model, stream, steps=args.steps, lr=1.5e-3, loss=centre_loss, every=args.every, report=report)
+    fit(model, stream, steps=args.steps, lr=1.5e-3, learn=from_crops(centre_loss), every=args.every, report=report)
 
 
 if __name__ == "__main__":

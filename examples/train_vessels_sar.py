@@ -25,7 +25,7 @@ from xtgeo.allocator import keep_freed_memory
 from xtgeo.evaluate import match_objects
 from xtgeo.model import Model, Spec, build, load_model, save_model
 from xtgeo.simulate import SimulatedScene, sentinel1
-from xtgeo.train import Augment, Sample, answer, crops, fit, focal_dice
+from xtgeo.train import Augment, Sample, answer, crops, fit, focal_dice, from_crops
 from xtgeo.train.raster import burn, outlines
 
 SPEC = Spec(
@@ -163,10 +163,10 @@ def main() -> None:
     if args.start:
         model.net.load_state_dict(load_model(args.start).net.state_dict())
         loss = partial(focal_dice, gamma=1.0, alpha=0.5, typical=80.0)
-        fit(model, batches(spec, augment, args.seed + 1, (2, 12)), lr=1.5e-3, loss=loss, **fitting)
+        fit(model, batches(spec, augment, args.seed + 1, (2, 12)), lr=1.5e-3, learn=from_crops(loss), **fitting)
     else:
         loss = partial(focal_dice, gamma=1.5, alpha=0.6, typical=80.0)
-        fit(model, batches(spec, augment, args.seed, (4, 60)), lr=2e-3, loss=loss, **fitting)
+        fit(model, batches(spec, augment, args.seed, (4, 60)), lr=2e-3, learn=from_crops(loss), **fitting)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def assert_equal(a, b, tolerance=1e-9):
 def test_the_gradients_of_a_dense_step_are_those_of_plain_autograd(span):
     net, (x, valid) = network(), image()
     nest = Nest(x.shape[-2:], SPEC.region, span, SPEC.margin)
-    read = tiles_of(x, valid, nest)
+    read = tiles_of(x, valid, nest.margin)
     levels, tokens, mask = whole_graph(net, nest, read, seed=5)
     told = F.pad(net.context.encoder(tokens, mask), (1, 1, 1, 1), mode="replicate")
     total = 0.0
@@ -109,7 +109,7 @@ def test_the_gradients_of_a_classifier_step_are_those_of_plain_autograd():
     spec = Spec(**{**vars(SPEC), "task": "classify", "classes": ("a", "b", "c"), "activation": "softmax"})
     net, (x, valid) = network(spec), image()
     nest = Nest(x.shape[-2:], SPEC.region, 1, SPEC.margin)
-    read = tiles_of(x, valid, nest)
+    read = tiles_of(x, valid, nest.margin)
     _, tokens, mask = whole_graph(net, nest, read, seed=2)
     loss = lambda logits: F.cross_entropy(logits, torch.tensor([1]))  # noqa: E731
     expected_value = loss(net.head(net.context.encoder.classify(tokens, mask)))
@@ -123,7 +123,7 @@ def test_without_context_every_tile_stands_alone():
     spec = Spec(**{**vars(SPEC), "context": "none"})
     net, (x, valid) = network(spec), image()
     nest = Nest(x.shape[-2:], SPEC.region, 1, SPEC.margin)
-    read = tiles_of(x, valid, nest)
+    read = tiles_of(x, valid, nest.margin)
     total = 0.0
     for tile in nest:
         seeded(3, tile)
@@ -139,7 +139,7 @@ def test_a_share_of_the_tiles_estimates_the_gradient_without_bias():
     net, (x, valid) = network(), image()
     net.eval()
     nest = Nest(x.shape[-2:], SPEC.region, 1, SPEC.margin)
-    read = tiles_of(x, valid, nest)
+    read = tiles_of(x, valid, nest.margin)
     dense_step(net, nest, read, dense_loss)
     expected = gradients(net)
     mean = {name: torch.zeros_like(g) for name, g in expected.items()}
@@ -164,7 +164,7 @@ def test_random_numbers_outside_go_on_as_if_nothing_had_been_drawn():
     torch.manual_seed(1)
     before = torch.get_rng_state()
     net.context.encoder.eval()
-    dense_step(net, nest, tiles_of(x, valid, nest), dense_loss)
+    dense_step(net, nest, tiles_of(x, valid, nest.margin), dense_loss)
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -173,7 +173,7 @@ def test_batch_normalisation_in_training_is_refused_and_in_evaluation_is_not():
     net, (x, valid) = build(spec).double(), image()
     nest = Nest(x.shape[-2:], SPEC.region, 1, SPEC.margin)
     with pytest.raises(ValueError, match="batch normalisation"):
-        dense_step(net.train(), nest, tiles_of(x, valid, nest), dense_loss)
-    dense_step(net.eval(), nest, tiles_of(x, valid, nest), dense_loss)
+        dense_step(net.train(), nest, tiles_of(x, valid, nest.margin), dense_loss)
+    dense_step(net.eval(), nest, tiles_of(x, valid, nest.margin), dense_loss)
     with pytest.raises(ValueError, match="share"):
-        dense_step(net, nest, tiles_of(x, valid, nest), dense_loss, share=0.0)
+        dense_step(net, nest, tiles_of(x, valid, nest.margin), dense_loss, share=0.0)

@@ -1,10 +1,26 @@
+from dataclasses import replace
+from itertools import cycle
+
 import numpy as np
 import pytest
 import shapely
 import torch
 
 from xtgeo.model import Model, Spec, build
-from xtgeo.train import IGNORE, Augment, Sample, answer, centre_loss, centre_planes, crops, fit, focal_dice
+from xtgeo.train import (
+    IGNORE,
+    Area,
+    Augment,
+    Sample,
+    answer,
+    centre_loss,
+    centre_planes,
+    crops,
+    fit,
+    focal_dice,
+    from_areas,
+    from_crops,
+)
 from xtgeo.train.raster import burn, outlines
 
 SPEC = Spec(
@@ -76,12 +92,54 @@ def test_a_model_learns_bright_squares():
     model = Model(build(SPEC), SPEC)
     steps = []
     trained = fit(
-        model, stream, steps=60, lr=4e-3, average=0.9, bf16=False, every=30, report=lambda step, loss, m: steps.append(loss)
+        model, stream, steps=60, lr=4e-3, average=0.9, learn=from_crops(bf16=False), every=30,
+        report=lambda step, loss, m: steps.append(loss)
     )
     test = sample(seed=9)
     p = answer(trained, torch.from_numpy(test.data), torch.from_numpy(test.valid))[0].numpy()
     assert steps[-1] < steps[0] and p.shape == test.valid.shape
     assert p[test.target == 1].mean() > p[test.target == 0].mean() + 0.3
+
+
+def area(seed, shape=(90, 110)):
+    parts = sample(shape, seed)
+    tensors = (torch.from_numpy(part)[None] for part in (parts.data, parts.valid, parts.target))
+    return Area.of(*tensors, margin=SPEC.margin)
+
+
+def test_a_model_learns_bright_squares_from_areas_of_many_tiles():
+    torch.manual_seed(0)
+    spec = replace(SPEC, backbone="convnext_atto", region=32)
+    areas = cycle([area(i) for i in range(4)])
+    trained = fit(Model(build(spec), spec), areas, steps=24, lr=3e-3, average=0.7, learn=from_areas(focal_dice))
+    test = sample(seed=9)
+    p = answer(trained, torch.from_numpy(test.data), torch.from_numpy(test.valid))[0].numpy()
+    assert p[test.target == 1].mean() > p[test.target == 0].mean() + 0.3
+
+
+@pytest.mark.parametrize("task", ["segment", "classify"])
+def test_an_area_of_one_tile_teaches_what_a_crop_teaches(task):
+    spec = replace(SPEC, backbone="convnext_atto", task=task, classes=("one", "two"), activation="softmax")
+    torch.manual_seed(0)
+    model = Model(build(spec), spec).train()
+    for gate in getattr(model.net.context, "gates", ()):
+        torch.nn.init.constant_(gate, 0.3)
+    m = spec.margin
+    data, valid = torch.randn(1, 2, 64, 60), torch.ones(1, 64, 60, dtype=torch.bool)
+    target = torch.tensor([1]) if task == "classify" else torch.randint(0, 3, (1, 64, 60))
+    padded = torch.nn.functional.pad(data, (m,) * 4), torch.nn.functional.pad(valid, (m,) * 4)
+    around = target if task == "classify" else torch.nn.functional.pad(target, (m,) * 4)
+    values, gradients = [], []
+    for learn, batch in (
+        (from_crops(torch.nn.functional.cross_entropy, bf16=False), (*padded, around)),
+        (from_areas(torch.nn.functional.cross_entropy), Area.of(data, valid, target, margin=m)),
+    ):
+        model.zero_grad()
+        values.append(learn(model, batch))
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    assert values[0] == pytest.approx(values[1], rel=1e-5) and len(gradients[0]) > 20
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-5 * float(a.abs().max() + 1))
 
 
 def test_outlines_and_targets_are_inverse():
@@ -171,8 +229,6 @@ def test_what_is_not_known_costs_nothing():
 
 
 def test_a_model_learns_centres_and_what_they_are():
-    from dataclasses import replace
-
     from xtgeo.peaks import find_peaks, merge_peaks
     from xtgeo.scene import Block
     from xtgeo.window import Window
@@ -180,7 +236,7 @@ def test_a_model_learns_centres_and_what_they_are():
     torch.manual_seed(0)
     spec = replace(SPEC, task="detect")
     stream = crops([ships(i) for i in range(6)], 64 + 32, 4, np.random.default_rng(0), augment=Augment(mirror=True))
-    trained = fit(Model(build(spec), spec), stream, steps=120, lr=4e-3, average=0.9, bf16=False, loss=centre_loss)
+    trained = fit(Model(build(spec), spec), stream, steps=120, lr=4e-3, average=0.9, learn=from_crops(centre_loss, bf16=False))
     test = ships(9)
     said = answer(trained, torch.from_numpy(test.data), torch.from_numpy(test.valid)).numpy()
     block = Block(Window(0, 0, *said.shape[1:]), said, np.ones(said.shape[1:], bool))

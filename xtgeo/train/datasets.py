@@ -1,6 +1,6 @@
 """The data sets of the xT paper and its kin, for those who have them: COCO and iNaturalist 2018.
 
-Images are (3, h, w) float32 in 0..1, red, green, blue; `Spec.mean` and `std` of such models are of that range, too.
+Images are (3, h, w) float32, red, green, blue in 0 to 255, the unit "rgb" of scenes: a model that learns from them also takes files.
 """
 
 from __future__ import annotations
@@ -208,9 +208,9 @@ def _open(path: Path) -> Image.Image:
 
 
 def _pixels(image: Image.Image, side: int | None) -> Tensor:
-    """(3, h, w) float32 in 0..1, the longer of h and w being `side`."""
+    """(3, h, w) float32 in 0..255, the longer of h and w being `side`."""
     x, size = pil_to_tensor(image), _scaled(image.height, image.width, side)
-    return (x if x.shape[-2:] == size else resize(x, list(size), antialias=True)) / 255
+    return (x if x.shape[-2:] == size else resize(x, list(size), antialias=True)).float()
 
 
 def _scaled(h: int, w: int, side: int | None) -> tuple[int, int]:

@@ -31,13 +31,13 @@ Read = Callable[[Tile], tuple[Tensor, Tensor]]
 """A tile's normalised data (1, c, h + 2 m, w + 2 m) and valid pixels (1, h + 2 m, w + 2 m), as the network takes them."""
 
 
-def tiles_of(x: Tensor, valid: Tensor, nest: Nest) -> Read:
+def tiles_of(x: Tensor, valid: Tensor, margin: int) -> Read:
     """Reads tiles from an image in memory: x (1, c, H, W), valid (1, H, W); beyond its border there is nothing."""
-    sides = (nest.margin,) * 4
+    sides = (margin,) * 4
     x, valid = F.pad(x, sides), F.pad(valid, sides)
 
     def read(tile: Tile) -> tuple[Tensor, Tensor]:
-        here = (..., *tile.full.shift(nest.margin, nest.margin).slices)
+        here = (..., *tile.full.shift(margin, margin).slices)
         return x[here], valid[here]
 
     return read

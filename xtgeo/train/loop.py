@@ -12,28 +12,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xtgeo.model import Model
-from xtgeo.train.losses import focal_dice
+from xtgeo.train.learn import Learn, from_crops
 from xtgeo.window import Nest, Window
 
 
 def fit(
     model: Model,
-    batches: Iterator[tuple[Tensor, Tensor, Tensor]],
+    batches: Iterator,
     *,
     steps: int,
     lr: float = 2e-3,
     weight_decay: float = 0.02,
     average: float = 0.998,
     device: str = "cpu",
-    bf16: bool = True,
-    loss: Callable[[Tensor, Tensor], Tensor] = focal_dice,
+    learn: Learn | None = None,
     report: Callable[[int, float, Model], None] | None = None,
     every: int = 200,
 ) -> Model:
     """A trained copy of the model: AdamW, a tenth of the steps warm-up, cosine decay, and a running mean of weights.
 
-    Batches are normalised data (b, c, s, s), valid (b, s, s) and target (b, [t,] s, s), of which the loss sees the core, without
-    the margin; or (b,), classes of whole images.
+    `learn` says what a batch is and how gradients come of it: `from_crops` (None: that, with its own loss), `from_boxes` or
+    `from_areas`.
     `average` is the decay of the mean that is returned; `report(step, loss, averaged model)` is called every `every`
     steps and at the end.
     """
@@ -51,20 +50,15 @@ def fit(
         optimizer,
         lambda i: min((i + 1) / warm, 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1, max(0, i - warm) / (steps - warm + 1))))),
     )
-    m, running, start = model.spec.margin, 0.0, time.monotonic()
+    learn, running, start = learn or from_crops(), 0.0, time.monotonic()
     for step in range(1, steps + 1):
-        data, valid, target = (t.to(device) for t in next(batches))
-        inner = slice(m, data.shape[-1] - m)
-        with torch.autocast(device, torch.bfloat16, enabled=bf16):
-            logits = model.net(data.contiguous(memory_format=torch.channels_last), valid)
-        value = loss(logits, target if target.ndim == 1 else target[..., inner, inner])
         optimizer.zero_grad(set_to_none=True)
-        value.backward()
+        value = learn(model, next(batches))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
         schedule.step()
         _average(mean, model, min(average, step / (step + 10)))
-        running += (value.item() - running) * max(0.02, 1 / step)
+        running += (value - running) * max(0.02, 1 / step)
         if report and (step % every == 0 or step == steps):
             report(step, running, mean.eval())
             print(f"step {step} loss {running:.4f} {time.monotonic() - start:.0f} s", flush=True)
