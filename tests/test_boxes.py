@@ -9,22 +9,23 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
 from xtgeo.errors import ModelError
-from xtgeo.model import Spec, build
+from xtgeo.model import Model, Spec, build, load_model, save_model
 from xtgeo.model.boxes import HEADS, _Anchors, build_boxes
+from xtgeo.train import fit, from_boxes
 
 SPEC = Spec(
     name="test", bands=("red", "green", "blue"), units="reflectance", mean=(0.4,) * 3, std=(0.2,) * 3, gsd=1.0,
     classes=("red", "green"), region=64, margin=16, backbone="mobilenetv4_conv_small",
-    context="attention", context_dim=32, context_stride=32,
+    context="attention", context_dim=32, context_stride=32, task="boxes", head_dim=64, threshold=0.05,
 )  # fmt: skip
 
 
 def boxes(head="fcos", *, gate=0.0, options=None, **changes):
     torch.manual_seed(0)
-    net = build(dataclasses.replace(SPEC, **changes))
-    for p in getattr(net.context, "gates", ()):
+    model = build(dataclasses.replace(SPEC, **changes, head_options={"head": head, **(options or {})}))
+    for p in getattr(model.detector.backbone.context, "gates", ()):
         nn.init.constant_(p, gate)
-    return build_boxes(net, head=head, dim=64, **(options or {}))
+    return model
 
 
 def scene(seed, h=64, w=96):
@@ -113,8 +114,8 @@ def test_boxes_stay_float32_in_bf16(learnt):
 
 @pytest.mark.parametrize("context", ["attention", "none"])
 def test_context_changes_the_boxes_of_a_far_corner_and_none_does_not(context):
-    options = {"finest": 16, "threshold": 0.0, "most": 5000}
-    model = boxes("faster_rcnn", gate=0.3, options=options, context=context, region=32).eval()
+    options = {"finest": 16, "most": 5000}
+    model = boxes("faster_rcnn", gate=0.3, options=options, context=context, region=32, threshold=0.0).eval()
     model.detector.backbone.batch = 8
     image = scene(0, 224, 224)[0]
     changed = image.clone()
@@ -182,10 +183,10 @@ def test_anchors_stand_around_the_centres_of_cells_in_float32():
         assert torch.equal(a[:, 2:] - a[:, :2], torch.tensor(sides))
 
 
-def test_boxes_share_the_weights_of_the_network_and_leave_it_as_it_was():
-    net = build(SPEC).eval()
+def test_boxes_share_the_encoders_of_another_network_and_leave_it_as_it_was():
+    net = build(dataclasses.replace(SPEC, task="segment")).eval()
     names = list(net.state_dict())
-    model = build_boxes(net, dim=64)
+    model = build_boxes(net.regions, net.context, SPEC)
     backbone = model.detector.backbone
     assert backbone.regions is net.regions and backbone.context.encoder is net.context.encoder
     gates = zip(backbone.context.gates, net.context.gates[backbone.first :], strict=True)
@@ -196,16 +197,38 @@ def test_boxes_share_the_weights_of_the_network_and_leave_it_as_it_was():
 
 
 def test_what_cannot_be_built_is_refused_with_what_can():
-    net = build(SPEC)
-    for options, message in (
-        ({"head": "yolo"}, "choose one of fcos, faster_rcnn"),
-        ({"dim": 96}, "a multiple of 64"),
-        ({"finest": 32}, "one of .2, 4, 8, 16. to a power of two from 16 on, not from 32"),
-        ({"coarsest": 8}, "not from 8 to 8"),
-        ({"coarsest": 48}, "not from 8 to 48"),
+    for changes, message in (
+        ({"head_options": {"head": "yolo"}}, "choose one of fcos, faster_rcnn"),
+        ({"head_options": {"anchors": 3}}, "no option anchors; they have head, finest, coarsest, most"),
+        ({"head_dim": 96}, "a multiple of 64"),
+        ({"head_options": {"finest": 32}}, "one of .2, 4, 8, 16. to a power of two from 16 on, not from 32"),
+        ({"head_options": {"coarsest": 8}}, "not from 8 to 8"),
+        ({"head_options": {"coarsest": 48}}, "not from 8 to 48"),
     ):
         with pytest.raises(ModelError, match=message):
-            build_boxes(net, **{"dim": 64, **options})
+            build(dataclasses.replace(SPEC, **changes))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_trained_model_is_saved_and_finds_the_same_boxes_again(head, tmp_path):
+    """`fit` keeps it as it keeps any other; the file says what it is."""
+    spec = dataclasses.replace(SPEC, backbone="convnext_atto", head_options={"head": head, "most": 50})
+    scenes = [scene(seed) for seed in range(2)]
+    batch = tuple(map(list, zip(*scenes, strict=True)))
+    torch.manual_seed(0)
+    losses = []
+    options = {"lr": 1e-3, "average": 0.5, "every": 4, "learn": from_boxes(bf16=False)}
+    trained = fit(
+        Model(build(spec), spec), iter([batch] * 8), steps=8, report=lambda step, loss, model: losses.append(loss), **options
+    )
+    assert losses[-1] < losses[0]
+    again = load_model(save_model(trained, tmp_path / "boxes.safetensors"))
+    assert again.spec == spec and not again.training
+    with torch.inference_mode():
+        for a, b in zip(trained.net(batch[0]), again.net(batch[0]), strict=True):
+            assert len(a["boxes"]) > 0 and all(torch.equal(a[key], b[key]) for key in a)
+    with pytest.raises(ValueError, match=r"ask model.net\(images\)"):
+        again(torch.zeros(1, 3, 64, 64), torch.ones(1, 64, 64, dtype=torch.bool))
 
 
 def test_images_and_targets_that_cannot_be_are_refused():

@@ -12,6 +12,7 @@ b: batch   c: bands   h, w: sides of an image in pixels   n: boxes of an image  
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, fields
 from itertools import groupby
 
 import torch
@@ -27,8 +28,9 @@ from torchvision.ops.poolers import initLevelMapper
 
 from xtgeo.errors import ModelError
 from xtgeo.model.context import Inject
+from xtgeo.model.regions import RegionEncoder
 from xtgeo.model.spec import Spec
-from xtgeo.model.xt import XT, Nested
+from xtgeo.model.xt import Nested
 
 HEADS = ("fcos", "faster_rcnn")
 
@@ -93,12 +95,12 @@ class BoxPyramid(Nested):
     A level of stride s has ceil(h / s) rows and ceil(w / s) columns, once h and w are multiples of the regions' coarsest.
     """
 
-    def __init__(self, net: XT, dim: int, strides: list[int]):
-        """dim: channels of every level; strides: of the levels, the first of which are also strides of the regions."""
-        first = net.regions.strides.index(strides[0])
-        channels = net.regions.channels[first:]
+    def __init__(self, regions: RegionEncoder, context: nn.Module, spec: Spec, strides: list[int]):
+        """strides: of the levels, the first of which are also strides of the regions."""
+        first, dim = regions.strides.index(strides[0]), spec.head_dim
+        channels = regions.channels[first:]
         head = FeaturePyramidNetwork(channels, dim, _Coarser(dim, len(strides) - len(channels)))
-        super().__init__(net.regions, _from_level(net.context, first), head, net.spec)
+        super().__init__(regions, _from_level(context, first), head, spec)
         self.first, self.out_channels = first, dim
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -108,45 +110,51 @@ class BoxPyramid(Nested):
         return self.head({str(i): level for i, level in enumerate(levels)})
 
 
-def build_boxes(
-    net: XT,
-    *,
-    head: str = "fcos",
-    dim: int = 256,
-    finest: int = 8,
-    coarsest: int = 128,
-    threshold: float = 0.05,
-    most: int = 100,
-) -> Boxes:
-    """A network for boxes of `net.spec.classes` on the region and context encoder of `net`, which it shares.
+@dataclass(frozen=True)
+class BoxOptions:
+    """What `Spec.head_options` may hold for task "boxes"."""
 
-    net: from `build`, with whatever that offers for training, or the network of a trained `Model`; its own head is not used.
-    head: "fcos" or "faster_rcnn".
-    dim: channels of the feature pyramid, a multiple of 64.
-    finest, coarsest: strides of the feature pyramid; objects are a few times as large as the stride of their level.
-    threshold: lowest score of a box that is given; average precision wants it low.
-    most: boxes that an image has at most.
+    head: str = "fcos"
+    """One of `HEADS`."""
+    finest: int = 8
+    """Stride of the finest level of the feature pyramid; objects are a few times as large as the stride of their level."""
+    coarsest: int = 128
+    """Stride of the coarsest."""
+    most: int = 100
+    """Boxes that an image has at most."""
 
-    Raises ModelError for an unknown head, other widths, and strides that the encoder does not have.
+
+def build_boxes(regions: RegionEncoder, context: nn.Module, spec: Spec) -> Boxes:
+    """A network for boxes of `spec.classes` on a region encoder and a context encoder, which it shares.
+
+    `spec.head_dim` are the channels of the feature pyramid, `spec.threshold` is the lowest score of a box that is given
+    (average precision wants it as low as 0.05), and `spec.head_options` the rest. The parts are those that `build` makes, or
+    `net.regions` and `net.context` of a trained network.
+
+    Raises ModelError for an unknown head or option, other widths, and strides that the encoder does not have.
     """
-    if head not in HEADS:
-        raise ModelError(f"unknown head {head!r}; choose one of {', '.join(HEADS)}")
+    known = [f.name for f in fields(BoxOptions)]
+    if unknown := set(spec.head_options) - set(known):
+        raise ModelError(f"boxes have no option {', '.join(sorted(unknown))}; they have {', '.join(known)}")
+    options, dim, own = BoxOptions(**spec.head_options), spec.head_dim, regions.strides
+    finest, coarsest = options.finest, options.coarsest
+    if options.head not in HEADS:
+        raise ModelError(f"unknown head {options.head!r}; choose one of {', '.join(HEADS)}")
     if dim % 64:
-        raise ModelError(f"the pyramid has {dim} channels; give a multiple of 64: torchvision normalises in 32 groups")
-    own = net.regions.strides
+        raise ModelError(f"the pyramid has {dim} channels; set head_dim to a multiple of 64: torchvision normalises in 32 groups")
     if finest not in own or coarsest < own[-1] or coarsest & (coarsest - 1):
         raise ModelError(
             f"strides of the pyramid go from one of {own} to a power of two from {own[-1]} on, not from {finest} to {coarsest}"
         )
     strides = [2**i for i in range(int(math.log2(finest)), int(math.log2(coarsest)) + 1)]
-    pyramid, classes = BoxPyramid(net, dim, strides), len(net.spec.classes)
-    if head == "fcos":
+    pyramid, classes = BoxPyramid(regions, context, spec, strides), len(spec.classes)
+    if options.head == "fcos":
         detector = FCOS(
             pyramid,
             classes,
             anchor_generator=_Anchors(strides, size=1, ratios=(1.0,)),
-            score_thresh=threshold,
-            detections_per_img=most,
+            score_thresh=spec.threshold,
+            detections_per_img=options.most,
         )
         answering = [detector.head]
     else:
@@ -155,13 +163,13 @@ def build_boxes(
             1 + classes,
             rpn_anchor_generator=_Anchors(strides, size=4, ratios=(0.5, 1.0, 2.0)),
             box_roi_pool=_pooler(strides),
-            box_score_thresh=threshold,
-            box_detections_per_img=most,
+            box_score_thresh=spec.threshold,
+            box_detections_per_img=options.most,
         )
         answering = [detector.rpn.head, detector.roi_heads.box_predictor]
     for part in answering:
         part.register_forward_hook(_in_float32)
-    return Boxes(detector, net.spec)
+    return Boxes(detector, spec)
 
 
 class _Normalise(GeneralizedRCNNTransform):

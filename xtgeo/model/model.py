@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from xtgeo.errors import ModelError
 from xtgeo.model.spec import Spec
-from xtgeo.model.xt import XT, XTClassifier
+from xtgeo.model.xt import XT, Nested, XTClassifier
 
 LONGEST = 6.3
 """Largest logarithm of a length in metres: the longest ship ever built had 458."""
@@ -17,7 +17,8 @@ LONGEST = 6.3
 class Model(nn.Module):
     """Physical values in, probabilities out: (b, c, h + 2 m, w + 2 m) in `spec.units` -> (b, k, h, w) in 0..1.
 
-    Of task "detect": (b, 6, h / s, w / s), cells with the answers that `CENTRE` names. Of task "classify": (b, k).
+    Of task "detect": (b, 6, h / s, w / s), cells with the answers that `CENTRE` names. Of task "classify": (b, k). Of task
+    "boxes" the network itself is asked, `model.net(images)`: its answers have no fixed size.
 
     `net` is an `XT`, or any module that maps (b, c, h, w) to (b, k, h, w) logits: a U-Net of your own runs as
     `Model(unet, Spec(...))`. Invalid pixels reach the network as 0, the mean of valid ones, and are never averaged in.
@@ -36,6 +37,8 @@ class Model(nn.Module):
 
         told: what the tile's tokens learnt from the whole scene, as `XT` takes it; None lets the tile know of itself alone.
         """
+        if self.spec.task == "boxes":
+            raise ValueError(f"{self.spec.name} answers boxes: ask model.net(images), see xtgeo.model.boxes.Boxes")
         x = self._enter(data, valid)
         if isinstance(self.net, XT):
             return self.net(x, valid, told)
@@ -70,7 +73,7 @@ class Model(nn.Module):
     @property
     def has_context(self) -> bool:
         """Whether there are tokens that regions could exchange."""
-        return isinstance(self.net, XT) and hasattr(self.net.context, "gather")
+        return isinstance(self.net, Nested) and hasattr(self.net.context, "gather")
 
     def _enter(self, data: Tensor, valid: Tensor) -> Tensor:
         """Normalised, in the weights' number format, 0 where invalid."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 
 from xtgeo.errors import ModelError
 
-TASKS = ("segment", "detect", "classify")
+TASKS = ("segment", "detect", "classify", "boxes")
 CENTRE = ("centre", "down", "right", "vessel", "fishing", "length")
 """What a model of task "detect" answers for every cell: whether an object's centre lies in it; where, in cells from its
 upper-left corner; whether the object is a vessel, and a fishing vessel; its length in metres."""
@@ -30,13 +30,14 @@ class Spec:
     gsd: float
     """Ground sample distance the weights were trained at, in metres per pixel."""
     task: str = "segment"
-    """"segment": a class for every pixel. "detect": centres of objects and what they are. "classify": a class for an image."""
+    """"segment": a class for every pixel. "detect": centres of objects and what they are. "classify": a class for an image.
+    "boxes": objects of an image as boxes with classes."""
     classes: tuple[str, ...] = ("vessel",)
     """Foreground classes, in the order of the output channels."""
     activation: str = "sigmoid"
     """"sigmoid": each channel is one class. "softmax": channel 0 is the background, the classes follow."""
     threshold: float = 0.5
-    """Probability from which a pixel belongs to a class."""
+    """Probability from which a pixel belongs to a class, a cell is a centre, or a box is given."""
     separation: float = 60.0
     """Task "detect": of centres that are closer than this the best stays, in metres."""
     min_area: float = 0.0
@@ -64,7 +65,9 @@ class Spec:
     context_options: dict = field(default_factory=dict)
     """Arguments of the context encoder beyond dim and depth, such as {"group": 8}. Plain JSON values."""
     head_dim: int = 32
-    """Channels of the head."""
+    """Channels of the head; for boxes of the feature pyramid, a multiple of 64."""
+    head_options: dict = field(default_factory=dict)
+    """Task "boxes": fields of `xtgeo.model.boxes.BoxOptions`, such as {"head": "faster_rcnn"}. Plain JSON values."""
     version: str = "1"
     """Version of the weights."""
     licence: str = ""

@@ -80,11 +80,12 @@ def build(
     drop_path: float = 0.0,
     checkpoint: bool = False,
     frozen: int = 0,
-) -> XT | XTClassifier:
+) -> nn.Module:
     """The network that a spec describes, with fresh weights but for those that the region encoder may start from.
 
     weights: "timm" (where a hub is reachable), torchgeo's name of a weight, or a file; matched with `spec.bands` by name. The
-    rest is for training: stochastic depth, activation checkpointing and frozen stages of the region encoder.
+    rest is for training: stochastic depth, activation checkpointing and frozen stages of the region encoder. An `XT`, for
+    task "classify" an `XTClassifier`, for "boxes" a `Boxes`.
     """
     side = spec.region + 2 * spec.margin
     regions = RegionEncoder(
@@ -113,6 +114,10 @@ def build(
         context = (Gather if whole else Inject)(encoder, *pyramid)
     if whole:
         return XTClassifier(regions, context, nn.Linear(spec.context_dim, spec.channels), spec)
+    if spec.task == "boxes":
+        from xtgeo.model.boxes import build_boxes  # torchvision's detectors take a second to load
+
+        return build_boxes(regions, context, spec)
     stride = regions.strides[0] if spec.task == "detect" else 1
     head = DenseHead(regions.channels, regions.strides, spec.channels, spec.head_dim, stride)
     return XT(regions, context, head, spec)
