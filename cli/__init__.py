@@ -9,7 +9,7 @@ import sys
 from typing import Annotated
 
 import typer
-from xtgeo.cli import convert, detect, doctor, info, models, segment, simulate
+from xtgeo.cli import classify, convert, detect, doctor, info, models, segment, simulate
 
 from xtgeo.errors import XtgeoError
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.command("segment")(segment.segment)
 app.command("detect")(detect.detect)
+app.command("classify")(classify.classify)
 app.command("info")(info.info)
 app.add_typer(models.app, name="models")
 app.add_typer(simulate.app, name="simulate")

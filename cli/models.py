@@ -32,23 +32,27 @@ def models(
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="Name of a bundled model.")]) -> None:
-    """Print a model's card: data, licence, figures, limits."""
-    from xtgeo.errors import ModelError
-    from xtgeo.model.weights import BUNDLED, bundled
+def show(name: Annotated[str, typer.Argument(help="Name of a bundled model, or a .safetensors file.")]) -> None:
+    """Print a model's card: data, licence, figures, limits. Of a file: what it expects of a scene and what it gives."""
+    from xtgeo.model.weights import BUNDLED, bundled, load_spec
 
-    if name not in bundled():
-        raise ModelError(f"no bundled model {name!r}: there are {', '.join(bundled())}")
-    print((BUNDLED / f"{name}.md").read_text().rstrip())
+    if name in bundled():
+        print((BUNDLED / f"{name}.md").read_text().rstrip())
+        return
+    for field, value in asdict(load_spec(name)).items():
+        print(f"{field:<16} {' '.join(map(str, value)) if isinstance(value, tuple) else value}")
 
 
 @app.command()
 def parts() -> None:
-    """List the parts that models are built of: context encoders with their options, region encoders."""
+    """List the parts that models are built of: context encoders with their options, region encoders, tasks."""
     import inspect
+    from dataclasses import fields
 
+    from xtgeo.model.boxes import HEADS, BoxOptions
     from xtgeo.model.context import CONTEXTS, ENCODERS
     from xtgeo.model.regions import RECOMMENDED
+    from xtgeo.model.spec import TASKS
 
     print("Context encoders (Spec.context), with the options that Spec.context_options takes:")
     for name in CONTEXTS:
@@ -62,3 +66,6 @@ def parts() -> None:
     print("Region encoders (Spec.backbone): every feature pyramid of timm by timm's name; to begin with")
     for name, (millions, strides, channels) in RECOMMENDED.items():
         print(f"  {name:<30} {millions:5.1f} M parameters, strides {strides}, channels {channels}")
+    told = (f"{option.name}={option.default!r}" for option in fields(BoxOptions))
+    print(f"Tasks (Spec.task): {', '.join(TASKS)}; heads for boxes: {', '.join(HEADS)}, with the options (Spec.head_options)")
+    print(f"  {', '.join(told)}")

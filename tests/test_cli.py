@@ -277,3 +277,29 @@ def test_context_of_the_scene_from_the_shell(xtgeo, radar, tmp_path):
     assert code == 0 and json.loads(out)["context"] == "scene"
     code, _, err = xtgeo("segment", radar, "--out", tmp_path / "w.gpkg", "--context", "world", *options)
     assert code == 1 and "tile or scene" in err
+
+
+def test_a_photograph_is_classified_by_a_model_of_that_task(xtgeo, tmp_path):
+    from PIL import Image
+
+    from xtgeo.model import Model, Spec, build, save_model
+
+    spec = Spec(
+        name="species", bands=("red", "green", "blue"), units="rgb", mean=(100.0,) * 3, std=(64.0,) * 3, gsd=1.0, margin=0,
+        task="classify", classes=("frog", "newt", "toad"), activation="softmax", region=64, backbone="convnext_atto",
+        context="attention", context_dim=32, context_stride=32,
+    )  # fmt: skip
+    model, photo = save_model(Model(build(spec), spec), tmp_path / "species.safetensors"), tmp_path / "pond.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 131, 3), np.uint8)).save(photo)
+    assert "frog newt toad" in xtgeo("models", "show", model)[1]
+    code, out, err = xtgeo("classify", photo, "--model", model, "--json")
+    said = json.loads(out)
+    assert code == 0 and set(said["classes"]) == set(spec.classes) and sum(said["classes"].values()) == pytest.approx(1)
+    code, out, err = xtgeo("classify", photo, "--model", model, "--top", 2)
+    assert code == 0 and [line.split()[1] for line in out.splitlines()] == list(said["classes"])[:2]
+    code, out, err = xtgeo("classify", photo, "--model", "vessels-sar")
+    assert code == 1
+    one_line(err, "of task segment, not classify")
+    code, out, err = xtgeo("segment", photo, "--model", model, "--out", tmp_path / "x.gpkg", "--allow-ungeoreferenced")
+    assert code == 1
+    one_line(err, "xtgeo.classify")

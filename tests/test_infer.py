@@ -12,7 +12,7 @@ from torch import nn
 
 from xtgeo.engine import Engine, choose_engine, forward_bytes, pick_device, prepare, run
 from xtgeo.errors import ModelError, PlanError, SceneError
-from xtgeo.infer import Plan, plan, predict
+from xtgeo.infer import Plan, classify, plan, predict
 from xtgeo.model import Model, Spec, build
 from xtgeo.scene import Block, Scene
 from xtgeo.simulate import sentinel1, write_scene
@@ -169,6 +169,35 @@ def test_context_of_the_scene_is_refused_where_there_is_none():
         plan(scene(), Model(build(odd), odd), engine=CALM, context="scene")
     with pytest.raises(ModelError, match="tile or scene"):
         plan(scene(), Model(build(SPEC), SPEC), engine=CALM, context="world")
+
+
+def classifier(**changes):
+    torch.manual_seed(1)
+    spec = replace(SPEC, task="classify", classes=("sea", "port", "coast"), activation="softmax", context_stride=32, **changes)
+    return Model(build(spec), spec).eval()
+
+
+@pytest.mark.parametrize("context", ["attention", "mamba", "none"])
+def test_the_class_of_a_scene_is_that_of_one_pass_over_all_of_it(context):
+    model, valid = classifier(context=context), np.ones((150, 331), bool)
+    valid[:70, 40:120] = False
+    source, m, seen = scene(valid=valid), SPEC.margin, []
+    said = classify(source, model, dtype="fp32", looked=lambda n, total: seen.append((n, total)))
+    block = source.read(Window(-m, -m, 150 + 2 * m, 331 + 2 * m))
+    with torch.inference_mode():
+        (whole,) = model(torch.from_numpy(block.data)[None], torch.from_numpy(block.valid)[None])
+    assert [said[name] for name in model.spec.classes] == pytest.approx(whole.tolist(), abs=1e-5)
+    assert list(said.values()) == sorted(said.values(), reverse=True) and sum(said.values()) == pytest.approx(1)
+    assert seen[-1][0] == seen[-1][1] >= 6
+
+
+def test_a_model_is_asked_for_what_it_does_only(model):
+    with pytest.raises(ModelError, match="one answer for a whole scene: use xtgeo.classify"):
+        next(predict(scene(), classifier()))
+    with pytest.raises(ModelError, match="of task segment, not classify"):
+        classify(scene(), model)
+    with pytest.raises(SceneError, match="holds no valid pixel"):
+        classify(scene(valid=np.zeros((150, 331), bool)), classifier())
 
 
 def test_tokens_of_a_large_scene_lie_in_a_file_that_leaves_no_name(model, monkeypatch, tmp_path):

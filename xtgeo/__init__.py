@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from xtgeo.detections import Detections
     from xtgeo.errors import JournalError, ModelError, OutputError, PlanError, SceneError, XtgeoError
-    from xtgeo.infer import plan, predict
+    from xtgeo.infer import classify, plan, predict
     from xtgeo.job import detect, segment
     from xtgeo.model import XT, Model, Spec, load_model, load_official, save_model
     from xtgeo.read import open_scene
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "xtgeo.detections": ["Detections"],
     "xtgeo.errors": ["JournalError", "ModelError", "OutputError", "PlanError", "SceneError", "XtgeoError"],
-    "xtgeo.infer": ["plan", "predict"],
+    "xtgeo.infer": ["classify", "plan", "predict"],
     "xtgeo.model": ["Model", "Spec", "XT", "load_model", "load_official", "save_model"],
     "xtgeo.read": ["open_scene"],
     "xtgeo.scene": ["Block", "Scene"],

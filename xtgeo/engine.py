@@ -24,7 +24,8 @@ from torch.utils._pytree import tree_leaves
 
 from xtgeo.allocator import keep_freed_memory
 from xtgeo.errors import ModelError
-from xtgeo.model import XT, Model, fold_batchnorm
+from xtgeo.model import Model, fold_batchnorm
+from xtgeo.model.xt import Nested
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 WORTH = 0.9
@@ -71,7 +72,7 @@ def prepare(model: Model, engine: Engine) -> Model:
         if engine.channels_last:
             ready.net.to(memory_format=torch.channels_last)
         ready.channels_last = engine.channels_last
-        if isinstance(ready.net, XT):
+        if isinstance(ready.net, Nested):
             ready.net.batch = engine.batch
         return ready.to(engine.device)
 

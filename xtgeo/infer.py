@@ -1,4 +1,4 @@
-"""predict(): a scene through a model, tile by tile, in memory that does not grow with the scene.
+"""predict() and classify(): a scene through a model, tile by tile, in memory that does not grow with the scene.
 
     reader threads -> forward threads -> Blocks, in the order of the tiles
 
@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ import torch
 
 from xtgeo.choose import adapt
 from xtgeo.engine import DTYPES, Engine, choose_engine, context_bytes, forward_bytes, prepare, run
-from xtgeo.errors import ModelError, PlanError
+from xtgeo.errors import ModelError, PlanError, SceneError
 from xtgeo.model import Model
 from xtgeo.scene import Block, Scene
 from xtgeo.tokens import Tokens, Told, token_grid
@@ -108,6 +109,8 @@ def _check_context(model: Model, context: str) -> None:
     if context not in CONTEXT_REACHES:
         raise ModelError(f"unknown reach of context {context!r}; choose {' or '.join(CONTEXT_REACHES)}")
     spec = model.spec
+    if spec.task == "boxes":
+        raise ModelError(f"{spec.name} finds boxes in images, not in scenes: use load_model(...).net(images)")
     if context == "scene" and not model.has_context:
         raise ModelError(f"{spec.name} has no context encoder that could see the whole scene; leave --context scene out")
     if context == "scene" and spec.region % spec.context_stride:
@@ -158,6 +161,8 @@ def predict(
     once before the first answer, and `looked` is called with their number so far. Results do not depend on the number
     of workers or on the regions per batch.
     """
+    if model.spec.task == "classify":
+        raise ModelError(f"{model.spec.name} gives one answer for a whole scene: use xtgeo.classify")
     plan = plan or globals()["plan"](scene, model, device=device, dtype=dtype, max_memory=max_memory, context=context)
     scene, engine = adapt(scene, model.spec).with_cache(plan.cache), plan.engine
     wanted = (tile for tile in plan.nest if tiles is None or tile.index in tiles)
@@ -170,8 +175,45 @@ def predict(
     yield from _stream(scene, wanted, engine, answer)
 
 
+def classify(
+    scene: Scene,
+    model: Model,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    max_memory: int | None = None,
+    looked: Callable[[int, int], None] | None = None,
+) -> dict[str, float]:
+    """Probabilities in 0..1 of the classes of a whole scene, by a model of task "classify"; the likeliest first.
+
+    Tokens of every tile meet in the context encoder, whatever the scene's size; `looked(tiles done, tiles in all)` is called
+    after each tile. Raises ModelError for a model that does something else or does not fit the scene.
+    """
+    spec = model.spec
+    if spec.task != "classify":
+        raise ModelError(f"{spec.name} is a model of task {spec.task}, not classify: take another model")
+    how = plan(scene, model, device=device, dtype=dtype, max_memory=max_memory, context="scene")
+    scene, engine = adapt(scene, spec).with_cache(how.cache), how.engine
+    ready = prepare(model, engine)
+    tokens = _look(scene, ready, how, None if looked is None else lambda n: looked(n, len(how.nest)))
+    if not tokens.mask.any():
+        raise SceneError(f"{scene.id} holds no valid pixel: check the file, or name its nodata value with --nodata")
+    with _all_threads(engine), torch.inference_mode():
+        seen, mask = tokens.tokens[None].to(engine.device), tokens.mask[None].to(engine.device)
+        logits = ready.net.head(ready.net.context.encoder.classify(seen, mask))[0].float().cpu()
+    p = logits.sigmoid() if spec.activation == "sigmoid" else logits.softmax(0)
+    return dict(sorted(zip(spec.classes, p.tolist(), strict=True), key=lambda entry: -entry[1]))
+
+
 def _tell(scene: Scene, model: Model, plan: Plan, looked: Callable[[int], None] | None) -> Told:
     """The first pass: tokens of every tile, then what they tell each other."""
+    tokens = _look(scene, model, plan, looked)
+    with _all_threads(plan.engine), torch.inference_mode():
+        return Told(tokens, model.net.context.encoder, plan.engine.device)
+
+
+def _look(scene: Scene, model: Model, plan: Plan, looked: Callable[[int], None] | None) -> Tokens:
+    """Tokens of every tile."""
     spec, engine = model.spec, plan.engine
     tokens = Tokens(plan.nest, spec.context_stride, spec.context_dim, DTYPES[engine.dtype])
 
@@ -185,11 +227,16 @@ def _tell(scene: Scene, model: Model, plan: Plan, looked: Callable[[int], None] 
     for n, _ in enumerate(_stream(scene, plan.nest, engine, look), 1):
         if looked:
             looked(n)
+    return tokens
+
+
+@contextmanager
+def _all_threads(engine: Engine) -> Iterator[None]:
+    """All of the engine's threads for one computation."""
     threads = torch.get_num_threads()
     torch.set_num_threads(engine.threads * engine.workers)
     try:
-        with torch.inference_mode():
-            return Told(tokens, model.net.context.encoder, engine.device)
+        yield
     finally:
         torch.set_num_threads(threads)
 

@@ -186,7 +186,8 @@ def _ready(scene: Scene, model: Model, task: str, allow_ungeoreferenced: bool) -
     """The scene as the model reads it; refused where the model is for something else, or the scene has no place."""
     spec = model.spec
     if spec.task != task:
-        raise ModelError(f"{spec.name} is a model to {spec.task}, not to {task}: use xtgeo.{spec.task}, or another model")
+        other = "load_model(...).net(images)" if spec.task == "boxes" else f"xtgeo.{spec.task}"
+        raise ModelError(f"{spec.name} is a model of task {spec.task}, not {task}: use {other}, or another model")
     scene = adapt(scene, spec)
     if not scene.is_georeferenced and not allow_ungeoreferenced:
         raise SceneError(
