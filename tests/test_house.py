@@ -15,7 +15,7 @@ FLOORS = [
     ["errors", "window", "allocator", "outline", "weights"],
     ["grid"],
     ["scene"],
-    ["read", "model", "decode", "peaks", "merge", "detections", "points", "write", "journal", "evaluate"],
+    ["read", "model", "decode", "peaks", "merge", "detections", "points", "backscatter", "write", "journal", "evaluate"],
     ["choose", "tokens"],
     ["engine", "simulate", "train"],
     ["infer"],

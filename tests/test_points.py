@@ -64,6 +64,7 @@ def test_the_table_has_the_fields_and_the_place(tmp_path, model):
     assert list(table.columns) == [*FIELDS, "geometry"] and (table.geom_type == "Point").all()
     assert table.crs == "EPSG:32631" and len(table) == len(detections) == len(SHIPS)
     assert table["vessel_length_m"].tolist() == [80.0] * len(SHIPS) and table["is_vessel"].all()
+    assert table[["sigma0_vv_db", "sigma0_vh_db", "contrast_db"]].notna().any().tolist() == [True, False, True]
     lonlat = table.to_crs("EPSG:4326").geometry
     assert np.allclose(lonlat.x, table["lon"], atol=1e-6) and np.allclose(lonlat.y, table["lat"], atol=1e-6)
     assert {name for name, _ in pyogrio.list_layers(tmp_path / "p.gpkg")} == {"detections", "scene_footprint", "run"}
@@ -111,8 +112,9 @@ def peaks(**columns):
 
 def described(found, grid):
     return describe_points(
-        found, grid, shape=(400, 400), gsd=10.0, threshold=0.5, scene_id="s", timestamp=None, model="m", model_version="1"
-    )
+        found, grid, shape=(400, 400), gsd=10.0, sigma0_db={"vh": np.array([-8.5])}, contrast_db=np.array([17.25]), threshold=0.5,
+        scene_id="s", timestamp=None, model="m", model_version="1",
+    )  # fmt: skip
 
 
 def test_what_is_no_vessel_neither_fishes_nor_has_a_vessels_length():
@@ -128,3 +130,9 @@ def test_lengths_are_true_metres_where_the_pixels_are_not_the_models():
     assert described(peaks(), grid)["vessel_length_m"][0] == pytest.approx(80.0, rel=1e-2)
     nowhere = GeoBox((400, 400), Affine(1, 0, 0, 0, 1, 0), None)
     assert np.isnan(described(peaks(), nowhere)["vessel_length_m"][0])
+
+
+def test_a_band_that_the_scene_lacks_has_no_backscatter():
+    grid = GeoBox((400, 400), Affine(10, 0, 500000, 0, -10, 4000000), "EPSG:32631")
+    table = described(peaks(), grid)
+    assert np.isnan(table["sigma0_vv_db"][0]) and (table["sigma0_vh_db"][0], table["contrast_db"][0]) == (-8.5, 17.25)

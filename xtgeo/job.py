@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow
 import shapely
 
+from xtgeo.backscatter import backscatter, has_backscatter
 from xtgeo.choose import adapt
 from xtgeo.decode import SCORE_SCALE, Fragments, fragments, labels, quantise
 from xtgeo.detections import Detections, describe
@@ -171,8 +172,18 @@ def detect(
 
     def objects(journal: Journal) -> Detections:
         whole = merge_peaks((Peaks.from_bytes(packed) for _, packed in journal.get("peaks")), radius=radius)
+        sigma0 = contrast = np.full((len(scene.bands), len(whole)), np.nan)
+        if has_backscatter(scene):
+            sigma0, contrast = backscatter(scene, whole.row, whole.column)
         detections = describe_points(
-            whole, scene.grid, shape=scene.shape, gsd=spec.gsd, threshold=threshold, **_labels(scene, spec)
+            whole,
+            scene.grid,
+            shape=scene.shape,
+            gsd=spec.gsd,
+            sigma0_db=dict(zip((band.lower() for band in scene.bands), sigma0, strict=True)),
+            contrast_db=contrast.max(0),
+            threshold=threshold,
+            **_labels(scene, spec),
         )
         return detections if area is None else detections.within(area)
 

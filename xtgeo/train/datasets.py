@@ -1,6 +1,6 @@
 """The data sets of the xT paper and its kin, for those who have them: COCO and iNaturalist 2018.
 
-Images are (3, h, w) float32, red, green, blue in 0 to 255, the unit "rgb" of scenes: a model that learns from them also takes files.
+Images are (3, h, w) float32, red, green, blue in 0 to 255, the unit "rgb" of scenes: what learns from them also takes files.
 """
 
 from __future__ import annotations
