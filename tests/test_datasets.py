@@ -1,7 +1,9 @@
 """Tiny data sets, written here in the layouts of COCO and iNaturalist 2018."""
 
+import importlib.util
 import json
 from itertools import repeat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from torch.utils.data import DataLoader
 
 import xtgeo.train.datasets
 from xtgeo.errors import ModelError, SceneError
-from xtgeo.model import Model, Spec, build
+from xtgeo.model import Model, Spec, build, load_spec
 from xtgeo.train import fit, from_crops
 from xtgeo.train.datasets import Coco, INaturalist, coco_metrics, collate_boxes
 
@@ -208,3 +210,34 @@ def test_a_classifier_learns_two_species(inaturalist):
     with torch.inference_mode():
         p = trained(image.clone(), valid)
     assert not rest and p.shape == (8, 2) and torch.equal(p.argmax(1), label) and p.amax(1).min() > 0.8
+
+
+def example(name):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_example_trains_on_inaturalist(inaturalist, capsys):
+    (inaturalist / "val2018.json").write_bytes((inaturalist / "train2018.json").read_bytes())
+    small = "--side", 64, "--region", 32, "--backbone", "convnext_atto", "--epochs", 2, "--batch", 3
+    example("train_inaturalist").main([str(w) for w in (inaturalist, inaturalist / "m.safetensors", *small)])
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["classes"] == 2 and said["images"] == 6 and 0 <= said["top1"] <= 1
+    assert load_spec(inaturalist / "m.safetensors").classes == ("Reptilia/0", "Reptilia/2")
+
+
+def test_the_example_trains_on_coco(coco, capsys):
+    folder, content = coco
+    for part in ("train", "val"):
+        (folder / f"{part}2017").mkdir()
+        for path in folder.glob("*.png"):
+            (folder / f"{part}2017" / path.name).write_bytes(path.read_bytes())
+        (folder / "annotations").mkdir(exist_ok=True)
+        (folder / "annotations" / f"instances_{part}2017.json").write_text(json.dumps(content))
+    small = "--side", 64, "--region", 64, "--backbone", "convnext_atto", "--steps", 2, "--batch", 2
+    example("train_coco").main([str(w) for w in (folder, folder / "m.safetensors", *small)])
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {"map", "map_50", "mar_100"} <= said.keys() and -1 <= said["map"] <= 1
+    assert load_spec(folder / "m.safetensors").classes == ("red", "green", "blue")
