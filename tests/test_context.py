@@ -83,7 +83,8 @@ def test_a_model_with_it_is_built_trained_saved_loaded_and_planned(name, tmp_pat
         assert torch.equal(model.eval()(data.clone(), valid), again(data.clone(), valid))
     engine = Engine(keep_memory=False)
     assert forward_bytes(again, engine, (132, 100)) > data.nbytes
-    assert context_bytes(again, engine, (40, 30)) > 40 * 30 * 32 * 4
+    kept, meeting = context_bytes(again, engine, (40, 30))
+    assert kept == 2 * 40 * 30 * 32 * 4 and meeting > 40 * 30 * 32 * 4
 
 
 @pytest.mark.parametrize("name", [*NAMES, "none"])

@@ -191,12 +191,12 @@ def forward_bytes(model: Model, engine: Engine, shape: tuple[int, int]) -> int:
     return _peak(shadow, model.spec.name, data, valid)
 
 
-def context_bytes(model: Model, engine: Engine, grid: tuple[int, int]) -> int:
-    """Bytes that the context encoder holds at its peak over a (Y, X) grid of tokens, these and its answer included."""
+def context_bytes(model: Model, engine: Engine, grid: tuple[int, int]) -> tuple[int, int]:
+    """Bytes of a (Y, X) grid of tokens and of what they are told, and those that the context encoder holds besides at its peak."""
     encoder, dtype = copy.deepcopy(model.net.context.encoder).to(DTYPES[engine.dtype]), DTYPES[engine.dtype]
     tokens = torch.empty((1, model.spec.context_dim, *grid), dtype=dtype, device="meta")
     mask = torch.empty((1, *grid), dtype=torch.bool, device="meta")
-    return 2 * tokens.nbytes + _peak(encoder, model.spec.name, tokens, mask)
+    return 2 * tokens.nbytes, _peak(encoder, model.spec.name, tokens, mask)
 
 
 def _peak(module: nn.Module, name: str, *inputs: Tensor) -> int:

@@ -122,9 +122,9 @@ def _check_context(model: Model, context: str) -> None:
 
 def _plans(scene: Scene, model: Model, engine: Engine, spans: list[int], context: str) -> Iterator[Plan]:
     """Plans that need less and less memory: first fewer tiles at the same time, then smaller ones."""
-    whole = 0
+    kept = meeting = 0
     if context == "scene":
-        whole = context_bytes(model, engine, token_grid(Nest(scene.shape), model.spec.context_stride))
+        kept, meeting = context_bytes(model, engine, token_grid(Nest(scene.shape), model.spec.context_stride))
     for span in spans:
         nest = Nest(scene.shape, model.spec.region, span, model.spec.margin)
         h, w = (min(nest.side, side) + 2 * nest.margin for side in nest.shape)
@@ -134,7 +134,9 @@ def _plans(scene: Scene, model: Model, engine: Engine, spans: list[int], context
             tiles = workers + AHEAD + 1
             read = tiles * h * w * (4 * len(scene.bands) + 1)
             answers = 2 * tiles * h * w * (4 * model.spec.answers + 1)
-            expected = int(OVERHEAD * (workers * forward + read + answers + whole)) + cache + OTHER_BYTES
+            # Tokens meet while no tile is computed.
+            live = kept + max(workers * forward + read + answers, meeting)
+            expected = int(OVERHEAD * live) + cache + OTHER_BYTES
             threads = engine.threads * engine.workers // workers
             yield Plan(nest, replace(engine, workers=workers, threads=threads), cache, expected, context)
 
