@@ -59,7 +59,7 @@ def step(way: str, side: int, backbone: str) -> dict:
     spec = replace(SPEC, backbone=backbone)
     net = build(spec, checkpoint=way == "checkpointing").train()
     for gate in net.context.gates:
-        torch.nn.init.constant_(gate, 0.1)
+        gate.reset_parameters()
     nest = Nest((side, side), spec.region, spec.span, spec.margin)
     warm = Nest((64, 64), spec.region, 1, spec.margin)
     dense_step(net, warm, lambda t: tile_pixels(t, warm), lambda y, t: F.softplus(y).sum())  # loads what is loaded once

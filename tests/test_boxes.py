@@ -20,11 +20,11 @@ SPEC = Spec(
 )  # fmt: skip
 
 
-def boxes(head="fcos", *, gate=0.0, options=None, **changes):
+def boxes(head="fcos", *, opened=False, options=None, **changes):
     torch.manual_seed(0)
     model = build(dataclasses.replace(SPEC, **changes, head_options={"head": head, **(options or {})}))
-    for p in getattr(model.detector.backbone.context, "gates", ()):
-        nn.init.constant_(p, gate)
+    for gate in getattr(model.detector.backbone.context, "gates", ()) if opened else ():
+        gate.reset_parameters()
     return model
 
 
@@ -65,7 +65,7 @@ def learnt(request):
     if request.param == "faster_rcnn":
         model.detector.roi_heads.fg_bg_sampler.batch_size_per_image = 64
     optimizer = torch.optim.AdamW(model.train().parameters(), lr=1e-3)
-    for _ in range(20):
+    for _ in range(32):
         losses = model(*map(list, zip(*scenes, strict=True)))
         optimizer.zero_grad()
         sum(losses.values()).backward()
@@ -115,7 +115,7 @@ def test_boxes_stay_float32_in_bf16(learnt):
 @pytest.mark.parametrize("context", ["attention", "none"])
 def test_context_changes_the_boxes_of_a_far_corner_and_none_does_not(context):
     options = {"finest": 16, "most": 5000}
-    model = boxes("faster_rcnn", gate=0.3, options=options, context=context, region=32, threshold=0.0).eval()
+    model = boxes("faster_rcnn", opened=True, options=options, context=context, region=32, threshold=0.0).eval()
     model.detector.backbone.batch = 8
     image = scene(0, 224, 224)[0]
     changed = image.clone()
@@ -129,7 +129,7 @@ def test_context_changes_the_boxes_of_a_far_corner_and_none_does_not(context):
 
 @pytest.mark.parametrize("head", HEADS)
 def test_images_of_different_sizes_with_and_without_objects_teach_every_weight(head):
-    model = boxes(head, gate=0.1).train()
+    model = boxes(head, opened=True).train()
     (image, target), (small, _) = scene(0), scene(1, 50, 70)
     losses = model([image, small], [target, nothing()])
     sum(losses.values()).backward()
@@ -155,7 +155,7 @@ def test_crowds_are_not_learnt_from(head):
 
 
 def test_what_is_not_finite_is_invalid_whatever_it_is():
-    model, image = boxes(gate=0.3).eval(), scene(0)[0]
+    model, image = boxes(opened=True).eval(), scene(0)[0]
     answers = []
 
     def levels():

@@ -71,7 +71,7 @@ def test_a_model_with_it_is_built_trained_saved_loaded_and_planned(name, tmp_pat
     torch.manual_seed(0)
     model = Model(build(spec(name)), spec(name))
     for gate in model.net.context.gates:
-        torch.nn.init.constant_(gate, 0.3)
+        gate.reset_parameters()
     data = torch.randn(1, 2, 132, 100, generator=torch.Generator().manual_seed(3)) * 5 - 20
     valid = torch.ones(1, 132, 100, dtype=torch.bool)
     model.train().logits(data.clone(), valid).square().mean().backward()

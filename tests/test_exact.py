@@ -33,7 +33,7 @@ def network(spec=SPEC):
     net = build(spec, drop_path=0.3).double().train()
     if spec.context != "none" and spec.task == "segment":
         for gate in net.context.gates:
-            nn.init.normal_(gate)
+            gate.reset_parameters()
         for i, refine in enumerate(net.head.refine):
             net.head.refine[i] = nn.Sequential(refine, nn.Dropout(0.2))
     return net

@@ -82,9 +82,8 @@ def scene(h=150, w=331, bands=("vv", "vh"), seed=0, units="db", valid=None):
 def model():
     torch.manual_seed(0)
     model = Model(build(SPEC), SPEC).eval()
-    for name, p in model.net.named_parameters():
-        if "gates" in name:
-            p.data.fill_(0.3)
+    for gate in model.net.context.gates:
+        gate.reset_parameters()
     return model
 
 

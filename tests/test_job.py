@@ -266,7 +266,7 @@ def test_with_context_of_the_scene_a_stopped_run_continues_to_the_same_bytes(pat
     spec = replace(SPEC, name="wide", margin=16, stride=16, backbone="mobilenetv4_conv_small", context="attention", context_dim=32)
     wide = Model(build(spec), spec).eval()
     for gate in wide.net.context.gates:
-        torch.nn.init.constant_(gate, 0.5)
+        gate.reset_parameters()
     seen = []
 
     def stop(done, total, pixels):

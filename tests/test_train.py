@@ -123,7 +123,7 @@ def test_an_area_of_one_tile_teaches_what_a_crop_teaches(task):
     torch.manual_seed(0)
     model = Model(build(spec), spec).train()
     for gate in getattr(model.net.context, "gates", ()):
-        torch.nn.init.constant_(gate, 0.3)
+        gate.reset_parameters()
     m = spec.margin
     data, valid = torch.randn(1, 2, 64, 60), torch.ones(1, 64, 60, dtype=torch.bool)
     target = torch.tensor([1]) if task == "classify" else torch.randint(0, 3, (1, 64, 60))

@@ -233,7 +233,7 @@ def _from_level(context: nn.Module, first: int) -> nn.Module:
     """The same context, with the same weights, for the levels from `first` on."""
     if not isinstance(context, Inject):
         return context
-    channels = [leave.out_channels for leave in context.leave[first:]]
+    channels = [gate.out_channels for gate in context.gates[first:]]
     part = Inject(context.encoder, context.enter.out_channels, channels, context.strides[first:], context.stride)
-    part.enter, part.leave, part.gates = context.enter, context.leave[first:], context.gates[first:]
+    part.enter, part.gates = context.enter, context.gates[first:]
     return part

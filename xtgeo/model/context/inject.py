@@ -1,14 +1,15 @@
 """How context enters a pyramid: tokens are pooled from its coarsest level, what they learn is added to several.
 
 xT (Gupta et al. 2024, arXiv 2403.01915) replaces the coarsest level alone. Here the news enters the features of several strides
-through gates that start at zero: context can do no harm.
+through gates that start at zero: context can do no harm. A gate is a projection, as in ControlNet (Zhang et al. 2023,
+arXiv 2302.05543), not a factor behind one that is random: such a factor is pushed back to zero as long as the projection says
+little, and the projection learns little as long as the factor is near zero (benchmarks/ghosts.py: not open after 1,000 steps).
 
     levels --gather--> tokens --encoder--> told --spread--> levels
 """
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -49,8 +50,10 @@ class Inject(Gather):
 
     def __init__(self, encoder: nn.Module, dim: int, channels: list[int], strides: list[int], stride: int):
         super().__init__(encoder, dim, channels, strides, stride)
-        self.leave = nn.ModuleList(nn.Conv2d(dim, c, 1) for c in channels)
-        self.gates = nn.ParameterList(nn.Parameter(torch.zeros(c, 1, 1)) for c in channels)
+        self.gates = nn.ModuleList(nn.Conv2d(dim, c, 1) for c in channels)
+        for gate in self.gates:
+            nn.init.zeros_(gate.weight)
+            nn.init.zeros_(gate.bias)
 
     def forward(self, levels: list[Tensor], valid: Tensor) -> list[Tensor]:
         """valid (b, h, w) in pixels of the core."""
@@ -59,10 +62,10 @@ class Inject(Gather):
     def spread(self, levels: list[Tensor], told: Tensor, rim: int = 0) -> list[Tensor]:
         """The levels with what the tokens learnt, told (b, d, y + 2 rim, x + 2 rim): a rim lets neighbouring tiles agree."""
         out = []
-        for level, stride, leave, gate in zip(levels, self.strides, self.leave, self.gates, strict=True):
+        for level, stride, gate in zip(levels, self.strides, self.gates, strict=True):
             if stride >= 4:
                 f, (h, w) = self.stride // stride, level.shape[-2:]
-                news = F.interpolate(gate * leave(told), scale_factor=f, mode="bilinear")
+                news = F.interpolate(gate(told), scale_factor=f, mode="bilinear")
                 level = level + news[..., rim * f : rim * f + h, rim * f : rim * f + w]
             out.append(level)
         return out
