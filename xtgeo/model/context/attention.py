@@ -14,12 +14,13 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from xtgeo.model.context.inject import pool_valid
 from xtgeo.model.context.positions import grid_turns, rotate
 
-READ = 8192
-"""Tokens that read the summaries at once: keeps the memory of a whole scene's tokens small."""
+READ = 2048
+"""Tokens that read the summaries at once: keeps the memory of a whole scene's tokens small, in training too."""
 
 
 class Block(nn.Module):
@@ -54,12 +55,16 @@ class Read(nn.Module):
         """t (b, n, d) with turns (n, e / 2), summaries (b, s, d) with theirs, keys (b, 1, 1, s)."""
         k, v = self.kv(self.norm2(summaries)).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (b, v, s, e)
         k, read = rotate(k, their_turns), []
-        for some, turn in zip(t.split(READ, 1), turns.split(READ), strict=True):
-            q = self.q(self.norm1(some)).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (b, v, n, e)
-            a = F.scaled_dot_product_attention(rotate(q, turn), k, v, attn_mask=keys)
-            some = some + self.out(a.transpose(1, 2).flatten(-2))
-            read.append(some + self.mlp(self.norm3(some)))
+        for some in zip(t.split(READ, 1), turns.split(READ), strict=True):
+            # In training what lies between is computed again: it is a dozen times as large as the tokens.
+            read.append(checkpoint(self._some, *some, k, v, keys, use_reentrant=False, preserve_rng_state=False))
         return torch.cat(read, 1)
+
+    def _some(self, t: Tensor, turns: Tensor, k: Tensor, v: Tensor, keys: Tensor) -> Tensor:
+        q = self.q(self.norm1(t)).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (b, v, n, e)
+        a = F.scaled_dot_product_attention(rotate(q, turns), k, v, attn_mask=keys)
+        t = t + self.out(a.transpose(1, 2).flatten(-2))
+        return t + self.mlp(self.norm3(t))
 
 
 class Attention(nn.Module):
