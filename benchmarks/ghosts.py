@@ -94,18 +94,23 @@ def truth(scene: np.lib.npyio.NpzFile) -> np.ndarray:
     )  # fmt: skip
 
 
+def entered(pixels: np.ndarray, model: Model) -> tuple[Tensor, Tensor]:
+    """Pixels (2, y, x) in dB as the network takes a tile: normalised, with the margin around, and which are valid."""
+    sides = (model.spec.margin,) * 4
+    data = (torch.from_numpy(pixels.astype(np.float32)) - model.mean) / model.std
+    return F.pad(data, sides)[None], F.pad(torch.ones(1, *pixels.shape[1:], dtype=torch.bool), sides)
+
+
 def whole_scenes(folder: Path, model: Model, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Batches of one scene, every second one turned by 180 degrees, which radar geometry allows."""
     scenes = [np.load(folder / f"{seed}.npz") for seed in TRAINING]
     pixels, planes = [scene["data"] for scene in scenes], [truth(scene) for scene in scenes]
     sides = (model.spec.margin,) * 4
-    valid = F.pad(torch.ones(1, *pixels[0].shape[1:], dtype=torch.bool), sides)
     while True:
         for i in rng.permutation(len(pixels)):
             turn = slice(None, None, rng.choice([-1, 1]))
-            data = torch.from_numpy(pixels[i][:, turn, turn].astype(np.float32))
             target = torch.from_numpy(planes[i][:, turn, turn].copy())
-            yield F.pad((data - model.mean) / model.std, sides)[None], valid, F.pad(target, sides)[None]
+            yield *entered(pixels[i][:, turn, turn], model), F.pad(target, sides)[None]
 
 
 def network(arm: str) -> Model:
@@ -129,13 +134,11 @@ def listen(model: Model, folder: Path, rng: np.random.Generator, steps: int, sce
     The first channel of what a token is told is taken as the log-odds. The region encoder does not change, so what it gives is
     computed once: a step over six scenes costs what a step of the whole network over one costs.
     """
-    context, sides, kept = model.net.context, (model.spec.margin,) * 4, []
+    context, kept = model.net.context, []
     for seed in TRAINING:
         scene = np.load(folder / f"{seed}.npz")
-        data = F.pad((torch.from_numpy(scene["data"].astype(np.float32)) - model.mean) / model.std, sides)[None]
-        valid = F.pad(torch.ones(1, *scene["data"].shape[1:], dtype=torch.bool), sides)
         with torch.inference_mode():
-            levels, core = model.net.encode(data, valid)
+            levels, core = model.net.encode(*entered(scene["data"], model))
         squares = torch.full([-(-side // context.stride) for side in core.shape[1:]], -1.0)
         for name, there in (("ghosts", 0.0), ("ships", 1.0)):
             some = scene[name][scene[name][:, 2] == 1, :2].astype(int) // context.stride
