@@ -69,6 +69,7 @@ def dense_step(
         asked[here] += torch.autograd.grad(value, part)[0]
         total += value.item()
     told.backward(asked)
+    del told, asked
 
     def again(tile: Tile) -> Tensor:
         x, valid = read(tile)

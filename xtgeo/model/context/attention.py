@@ -11,6 +11,8 @@ b: batch   d: channels of a token   y, x: token grid   n: tokens   s: summaries 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -51,20 +53,20 @@ class Read(nn.Module):
         self.q, self.kv, self.out = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
 
-    def forward(self, t: Tensor, turns: Tensor, summaries: Tensor, their_turns: Tensor, keys: Tensor) -> Tensor:
-        """t (b, n, d) with turns (n, e / 2), summaries (b, s, d) with theirs, keys (b, 1, 1, s)."""
+    def forward(
+        self, t: Tensor, turns: Tensor, summaries: Tensor, their_turns: Tensor, keys: Tensor, last: nn.Module
+    ) -> Tensor:
+        """t (b, n, d) with turns (n, e / 2), summaries (b, s, d) with theirs, keys (b, 1, 1, s); `last` ends it."""
         k, v = self.kv(self.norm2(summaries)).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (b, v, s, e)
-        k, read = rotate(k, their_turns), []
-        for some in zip(t.split(READ, 1), turns.split(READ), strict=True):
-            # In training what lies between is computed again: it is a dozen times as large as the tokens.
-            read.append(checkpoint(self._some, *some, k, v, keys, use_reentrant=False, preserve_rng_state=False))
-        return torch.cat(read, 1)
+        k = rotate(k, their_turns)
+        parts = zip(t.split(READ, 1), turns.split(READ), strict=True)
+        return torch.cat([_again(self._some, *part, k, v, keys, last) for part in parts], 1)
 
-    def _some(self, t: Tensor, turns: Tensor, k: Tensor, v: Tensor, keys: Tensor) -> Tensor:
+    def _some(self, t: Tensor, turns: Tensor, k: Tensor, v: Tensor, keys: Tensor, last: nn.Module) -> Tensor:
         q = self.q(self.norm1(t)).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (b, v, n, e)
         a = F.scaled_dot_product_attention(rotate(q, turns), k, v, attn_mask=keys)
         t = t + self.out(a.transpose(1, 2).flatten(-2))
-        return t + self.mlp(self.norm3(t))
+        return last(t + self.mlp(self.norm3(t)))
 
 
 class Attention(nn.Module):
@@ -97,11 +99,13 @@ class Attention(nn.Module):
         t, seen, y, x = self._summarise(tokens, mask)
         turns = self._turns(y, x, tokens.device, group=self.group)
         for block in self.blocks:
-            t = block(t, turns, _keys(seen))
-        if self.read is not None:
+            t = _again(block, t, turns, _keys(seen)) if self.group > 1 else block(t, turns, _keys(seen))
+        if self.read is None:
+            t = self.norm(t)
+        else:
             own = self._turns(*tokens.shape[-2:], tokens.device)
-            t = self.read(tokens.flatten(2).transpose(1, 2), own, t, turns, _keys(seen))
-        t = self.norm(t) * mask.flatten(1)[..., None]
+            t = self.read(tokens.flatten(2).transpose(1, 2), own, t, turns, _keys(seen), self.norm)
+        t = t * mask.flatten(1)[..., None]
         return t.transpose(1, 2).unflatten(-1, tokens.shape[-2:])
 
     def classify(self, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -118,11 +122,17 @@ class Attention(nn.Module):
     def _summarise(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, int, int]:
         """Summaries (b, s, d), which of them saw a token (b, s), and the sides of their grid."""
         if self.group > 1:
-            tokens, mask = pool_valid(tokens, mask, self.group)
+            tokens, mask = _again(pool_valid, tokens, mask, self.group)
         return tokens.flatten(2).transpose(1, 2), mask.flatten(1), *tokens.shape[-2:]
 
     def _turns(self, y: int, x: int, device: torch.device, group: int = 1) -> Tensor:
         return grid_turns(y, x, self.spacing, self.width, self.reach, device, group=group)
+
+
+def _again(f: Callable, *args):
+    """f(*args), computed again in training where its gradient is wanted: over a large area what lies between would be
+    dozens of times as large as the tokens."""
+    return checkpoint(f, *args, use_reentrant=False, preserve_rng_state=False)
 
 
 def _keys(seen: Tensor) -> Tensor:
