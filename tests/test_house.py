@@ -15,8 +15,8 @@ FLOORS = [
     ["errors", "window", "allocator", "outline", "weights"],
     ["grid"],
     ["scene"],
-    ["read", "model", "decode", "peaks", "merge", "detections", "points", "backscatter", "write", "journal", "evaluate"],
-    ["choose", "tokens"],
+    ["read", "model", "decode", "peaks", "merge", "detections", "points", "backscatter", "write", "journal"],
+    ["choose", "tokens", "evaluate"],
     ["engine", "simulate", "train"],
     ["infer"],
     ["job"],
@@ -37,7 +37,9 @@ HOMES = {
     "timm": {"model", "cli"},
     "torchvision": {"model", "train", "cli"},
     "rasterio": {"read", "write", "simulate", "decode", "train", "grid", "cli"},
-    "geopandas": {"write", "detections", "simulate", "read", "cli"},
+    "geopandas": {"write", "detections", "simulate", "read", "evaluate", "train", "cli"},
+    "lightning": {"train"},
+    "torchgeo": {"model", "train"},
 }
 
 

@@ -1,11 +1,13 @@
-"""What can go wrong with scenes, weights and files.
+"""What can go wrong with scenes, labels, weights and files.
 
     XtgeoError
     ├── SceneError    a source cannot be opened, read, placed on the earth, or its units are unknown
+    ├── LabelError    labels or predictions cannot be read, or do not fit the scenes
     ├── ModelError    weights are missing or broken, or do not fit the scene
     ├── OutputError   an output exists, cannot be written, or the disk is full
     ├── JournalError  unfinished work on disk belongs to another scene, model or set of options
-    └── PlanError     the work does not fit the memory that is allowed
+    ├── PlanError     the work does not fit the memory that is allowed
+    └── TrainError    training cannot begin, or cannot go on
 
 Each message is one line: what is wrong, what was found, what to do. A programmer's mistake is a `ValueError`.
 """
@@ -17,6 +19,10 @@ class XtgeoError(Exception):
 
 class SceneError(XtgeoError):
     """A source cannot be opened, read or placed on the earth, or its units are unknown."""
+
+
+class LabelError(XtgeoError):
+    """Labels or predictions cannot be read, or do not fit the scenes."""
 
 
 class ModelError(XtgeoError):
@@ -33,3 +39,7 @@ class JournalError(XtgeoError):
 
 class PlanError(XtgeoError):
     """The work does not fit the memory that is allowed."""
+
+
+class TrainError(XtgeoError):
+    """Training cannot begin, or cannot go on."""

@@ -29,7 +29,7 @@ def write_quicklook(
     true colour where they have it. A small scene is enlarged up to four times.
     """
     path = check_target(path, suffixes=(".png",), overwrite=overwrite)
-    picture = _fit(Image.fromarray(_colours(scene, scene.overview(2 * max_side))), max_side)
+    picture = _fit(Image.fromarray(colours(scene, scene.overview(2 * max_side))), max_side)
     scale = np.array([picture.width / scene.shape[1], picture.height / scene.shape[0]])
     pen = ImageDraw.Draw(picture)
     for outline in shapely.transform(detections.geometry, lambda xy: xy * scale):
@@ -51,8 +51,8 @@ def _fit(picture: Image.Image, max_side: int) -> Image.Image:
     return picture.resize(size, Image.Resampling.NEAREST if zoom >= 1 else Image.Resampling.BOX)
 
 
-def _colours(scene: Scene, block: Block) -> np.ndarray:
-    """(y, x, 4) uint8."""
+def colours(scene: Scene, block: Block) -> np.ndarray:
+    """How a block of the scene looks, (y, x, 4) uint8: red, green, blue and whether there is anything."""
     names = [band.lower() for band in scene.bands]
     data = block.data
     if scene.units in ("linear", "amplitude"):
