@@ -9,7 +9,7 @@ import sys
 from typing import Annotated
 
 import typer
-from xtgeo.cli import classify, convert, detect, doctor, info, models, segment, simulate
+from xtgeo.cli import classify, convert, detect, doctor, evaluate, info, models, segment, simulate, train
 
 from xtgeo.errors import XtgeoError
 
@@ -24,9 +24,11 @@ app = typer.Typer(
 app.command("segment")(segment.segment)
 app.command("detect")(detect.detect)
 app.command("classify")(classify.classify)
+app.command("train")(train.train)
 app.command("info")(info.info)
 app.add_typer(models.app, name="models")
 app.add_typer(simulate.app, name="simulate")
+app.add_typer(evaluate.app, name="evaluate")
 app.command("convert")(convert.convert)
 app.command("doctor")(doctor.doctor)
 

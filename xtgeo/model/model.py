@@ -56,10 +56,16 @@ class Model(nn.Module):
         return y[..., m : h - m, m : w - m]
 
     def forward(self, data: Tensor, valid: Tensor, told: Tensor | None = None) -> Tensor:
-        y = self.logits(data, valid, told).float()
+        return self.probabilities(self.logits(data, valid, told))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """What the network's answers mean; of centres also where in the cell they lie and how long the object is."""
+        y = logits.float()
         if self.spec.task == "detect":
             return torch.cat([y[:, :-1].sigmoid(), y[:, -1:].clamp(max=LONGEST).exp()], 1)
-        return y.sigmoid_() if self.spec.activation == "sigmoid" else y.softmax(1)
+        if self.spec.activation == "none":
+            return y
+        return y.sigmoid() if self.spec.activation == "sigmoid" else y.softmax(1)
 
     def tokens(self, data: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """What the context encoder is given of a tile: tokens (b, d, y, x), and which saw a valid pixel (b, y, x)."""

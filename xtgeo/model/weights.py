@@ -11,15 +11,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from xtgeo.errors import ModelError
+from xtgeo.model.cfar import build_cfar
 from xtgeo.model.model import Model
 from xtgeo.model.spec import Spec
 from xtgeo.model.xt import build
 
 BUNDLED = Path(str(files("xtgeo.weights")))
+WEIGHTLESS = {"cfar": build_cfar}
+"""Models that are made when they are asked for; no file has their names. `gsd=` makes them for other pixels than 10 m."""
 
 
 def bundled() -> list[str]:
-    """Names of the models that come with xtgeo."""
+    """Names of the models whose weights come with xtgeo."""
     return sorted(p.stem for p in BUNDLED.glob("*.safetensors"))
 
 
@@ -28,11 +31,13 @@ def weights_path(name: str | os.PathLike) -> Path:
     for path in (Path(name), BUNDLED / f"{name}.safetensors"):
         if path.is_file():
             return path
-    raise ModelError(f"no model {str(name)!r}: give a .safetensors file or one of {', '.join(bundled())}")
+    raise ModelError(f"no model {str(name)!r}: give a .safetensors file or one of {', '.join([*bundled(), *WEIGHTLESS])}")
 
 
 def load_spec(name: str | os.PathLike) -> Spec:
     """What a model expects and gives, without loading its weights."""
+    if name in WEIGHTLESS:
+        return WEIGHTLESS[name]().spec
     path = weights_path(name)
     try:
         with safe_open(path, "pt") as f:
@@ -46,6 +51,8 @@ def load_spec(name: str | os.PathLike) -> Spec:
 
 def load_model(name: str | os.PathLike) -> Model:
     """A model, ready for inference, by bundled name or path of a .safetensors file."""
+    if name in WEIGHTLESS:
+        return WEIGHTLESS[name]()
     path, spec = weights_path(name), load_spec(name)
     if not spec.backbone:
         raise ModelError(f"{path} holds a network that xtgeo did not build: load it yourself, then Model(net, spec)")
@@ -59,13 +66,24 @@ def load_model(name: str | os.PathLike) -> Model:
     return model.eval()
 
 
-def save_model(model: Model, path: str | os.PathLike, *, dtype: torch.dtype = torch.float32) -> Path:
-    """Writes the weights, in `dtype`, and the spec to one file; complete or not at all."""
+def load_card(name: str | os.PathLike) -> str | None:
+    """What there is to know of a model, in Markdown; None where a file holds no card."""
+    path = BUNDLED / f"{name}.md" if name in WEIGHTLESS else weights_path(name)
+    if path.parent == BUNDLED:
+        return path.with_suffix(".md").read_text(encoding="utf-8")
+    with safe_open(path, "pt") as f:
+        return (f.metadata() or {}).get("card")
+
+
+def save_model(
+    model: Model, path: str | os.PathLike, *, dtype: torch.dtype = torch.float32, card: str | None = None
+) -> Path:
+    """Writes the weights, in `dtype`, the spec and a card (Markdown) to one file; complete or not at all."""
     path = Path(path)
     state = {
         k: (v.to(dtype) if v.is_floating_point() else v).contiguous().cpu() for k, v in model.net.state_dict().items()
     }
     partial = path.with_name(f".{path.name}.partial")
-    save_file(state, partial, metadata={"spec": model.spec.to_json()})
+    save_file(state, partial, metadata={"spec": model.spec.to_json()} | ({"card": card} if card else {}))
     os.replace(partial, path)
     return path

@@ -88,8 +88,8 @@ def classifier_step(
 ) -> float:
     """As `dense_step` for a label of the whole image: `loss(logits (1, classes))`."""
     _check(net, share)
-    tokens, seen = _look(net, nest, read, seed)
-    value = loss(net.head(net.context.encoder.classify(seen, tokens.mask[None].to(seen.device))))
+    logits, tokens, seen = _classify(net, nest, read, seed)
+    value = loss(logits)
     value.backward()
 
     def again(tile: Tile) -> Tensor:
@@ -98,6 +98,17 @@ def classifier_step(
 
     _replay(nest, seed, share, again)
     return value.item()
+
+
+@torch.no_grad()
+def classify_whole(net: XTClassifier, nest: Nest, read: Read) -> Tensor:
+    """Logits (1, classes) of an image of any size, tile by tile."""
+    return _classify(net, nest, read, 0)[0]
+
+
+def _classify(net: XTClassifier, nest: Nest, read: Read, seed: int) -> tuple[Tensor, Tokens, Tensor]:
+    tokens, seen = _look(net, nest, read, seed)
+    return net.head(net.context.encoder.classify(seen, tokens.mask[None].to(seen.device))), tokens, seen
 
 
 def _look(net: Nested, nest: Nest, read: Read, seed: int) -> tuple[Tokens, Tensor]:

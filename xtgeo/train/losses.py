@@ -12,31 +12,57 @@ NEAR = 33
 """Side in pixels of the square in which the size of an object is judged."""
 
 
-def focal_dice(
+def focal(
     logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float = 0.75, typical: float = 0.0
 ) -> Tensor:
-    """Focal loss (Lin et al. 2017, arXiv 1708.02002) plus soft Dice over the batch (Milletari et al. 2016).
+    """Focal loss (Lin et al. 2017, arXiv 1708.02002), over the number of positive pixels: a crop of open sea weighs what its
+    false alarms weigh.
 
-    logits (b, k, h, w), target (b, h, w) uint8: class i lights channel i - 1. The focal part is divided by the number
-    of positive pixels, so that a crop of open sea weighs what its false alarms weigh. `typical`, in pixels, makes small
-    objects count as much as large ones: pixels of an object of that size weigh 1, of others the root of the ratio of
-    sizes (at most 4, at least 1/2); 0 weighs all alike.
+    logits (b, k, h, w), target (b, h, w) uint8: class i lights channel i - 1. `typical`, in pixels, makes small objects count
+    as much as large ones: pixels of an object of that size weigh 1, of others the root of the ratio of sizes (at most 4,
+    at least 1/2); 0 weighs all alike.
     """
-    counts = (target != IGNORE)[:, None].float()
-    truth = torch.stack([target == i + 1 for i in range(logits.shape[1])], 1).float()
-    logits = logits.float()
-    p = logits.sigmoid()
+    p, truth, counts = _answers(logits, target)
     right = p * truth + (1 - p) * (1 - truth)
     weight = alpha * truth + (1 - alpha) * (1 - truth)
     if typical:
         across = F.avg_pool2d(truth, (1, NEAR), 1, (0, NEAR // 2))  # rows, then columns: a square at once costs 16 x
         size = F.avg_pool2d(across, (NEAR, 1), 1, (NEAR // 2, 0)) * NEAR**2
         weight = weight * torch.where(truth > 0, (typical / size.clamp(min=1)).sqrt().clamp(0.5, 4), 1.0)
-    wrong = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    focal = (weight * (1 - right) ** gamma * wrong * counts).sum()
-    positives = (truth * counts).sum()
-    overlap = 2 * (p * truth * counts).sum() + 1
-    return 4 * focal / (positives + 500) + 1 - overlap / (((p + truth) * counts).sum() + 1)
+    wrong = F.binary_cross_entropy_with_logits(logits.float(), truth, reduction="none")
+    return 4 * (weight * (1 - right) ** gamma * wrong * counts).sum() / ((truth * counts).sum() + 500)
+
+
+def soft_f1(logits: Tensor, target: Tensor) -> Tensor:
+    """1 - F1 with probabilities for counts, over the batch, mean over classes: rare classes count as much as common ones."""
+    p, truth, counts = _answers(logits, target)
+    over = (0, 2, 3)
+    return (1 - (2 * (p * truth * counts).sum(over) + 1) / (((p + truth) * counts).sum(over) + 1)).mean()
+
+
+def dice(logits: Tensor, target: Tensor) -> Tensor:
+    """Dice loss with squares, as in V-Net (Milletari et al. 2016, arXiv 1606.04797), over the batch, mean over classes."""
+    p, truth, counts = _answers(logits, target)
+    over = (0, 2, 3)
+    return (1 - (2 * (p * truth * counts).sum(over) + 1) / (((p * p + truth) * counts).sum(over) + 1)).mean()
+
+
+def focal_dice(logits: Tensor, target: Tensor, *, typical: float = 0.0) -> Tensor:
+    """`focal`, which finds objects, plus `soft_f1`, which gives them their extent."""
+    return focal(logits, target, typical=typical) + soft_f1(logits, target)
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Of classes that exclude each other: logits (b, k + 1, h, w) with the background first, or (b, k) of whole images."""
+    if target.ndim == 1:
+        return F.cross_entropy(logits.float(), target)
+    return F.cross_entropy(logits.float(), target.long(), ignore_index=IGNORE)
+
+
+def _answers(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Probabilities, truth and which pixels count, (b, k, h, w), (b, k, h, w), (b, 1, h, w)."""
+    truth = torch.stack([target == i + 1 for i in range(logits.shape[1])], 1).float()
+    return logits.float().sigmoid(), truth, (target != IGNORE)[:, None].float()
 
 
 SPREAD_PX = 2.0
@@ -77,3 +103,7 @@ def centre_loss(logits: Tensor, target: Tensor) -> Tensor:
     error = ((said[:, 5].clamp(-2, 6.3).exp() - metres).abs() / metres.clamp(min=1)).clamp(max=3)
     length = (error * (metres > 0)).sum() / (metres > 0).sum().clamp(min=1)
     return focal + 0.5 * place + 0.3 * kind + 0.3 * length
+
+
+SEGMENT = {"focal_dice": focal_dice, "focal": focal, "dice": dice, "soft_f1": soft_f1}
+"""Losses of task "segment" by name."""

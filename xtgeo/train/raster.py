@@ -5,25 +5,28 @@ from __future__ import annotations
 import numpy as np
 from rasterio.features import rasterize, shapes
 from scipy import ndimage
-from shapely import union_all
+from shapely import MultiPolygon
 from shapely.geometry import shape
 
 from xtgeo.train.data import IGNORE
 
 
-def burn(outlines, shape: tuple[int, int], *, ignored=()) -> np.ndarray:
-    """Target (h, w) uint8: 1 inside the outlines (pixel coordinates x = column, y = row), 255 in `ignored` ones.
+def burn(outlines, shape: tuple[int, int], *, values=None, ignored=()) -> np.ndarray:
+    """Target (h, w) uint8: inside the outlines (pixel coordinates x = column, y = row) 1 or their values, 255 in ignored ones.
 
-    A pixel belongs to an outline that holds its centre; outlines too small to hold any take the pixels they touch.
+    A pixel belongs to an outline that holds its centre; outlines too small to hold any take the pixels they touch. Where
+    they overlap the later one counts, and any before an ignored one or one of value 255.
     """
     target = np.zeros(shape, np.uint8)
-    for polygons, value in ((ignored, IGNORE), (outlines, 1)):
-        polygons = [s for s in polygons if not s.is_empty]
-        if polygons:
-            small = [s for s in polygons if s.area < 4]
-            if small:
-                rasterize([(s, value) for s in small], out=target, all_touched=True)
-            rasterize([(s, value) for s in polygons], out=target)
+    values = np.ones(len(outlines), int) if values is None else np.asarray(values, int)
+    pairs = [(s, int(v)) for s, v in zip(outlines, values, strict=True) if not s.is_empty]
+    first = [(s, IGNORE) for s in ignored if not s.is_empty] + [p for p in pairs if p[1] == IGNORE]
+    for group in (first, [p for p in pairs if p[1] != IGNORE]):
+        small = [(s, v) for s, v in group if s.area < 4]
+        if small:
+            rasterize(small, out=target, all_touched=True)
+        if group:
+            rasterize(group, out=target)
     return target
 
 
@@ -33,8 +36,9 @@ def outlines(mask: np.ndarray, least: float = 2) -> list:
     Objects of fewer than `least` pixels are left out.
     """
     labels, _ = ndimage.label(mask, np.ones((3, 3)))
+    large = np.bincount(labels.ravel()) >= least  # early in a training there are thousands of specks
+    large[0] = False
     parts: dict[float, list] = {}
-    for geometry, value in shapes(labels.astype(np.int32), mask=labels > 0):
+    for geometry, value in shapes(labels.astype(np.int32), mask=large[labels]):
         parts.setdefault(value, []).append(shape(geometry))
-    whole = (union_all(p) for p in parts.values())
-    return [s for s in whole if s.area >= least]
+    return [p[0] if len(p) == 1 else MultiPolygon(p) for p in parts.values()]  # parts touch at corners only: no union needed
