@@ -82,7 +82,8 @@ def resample(ground: LabelledScene, box: GeoBox) -> tuple[np.ndarray, np.ndarray
     """A labelled scene on another grid: data (c, h, w), valid (h, w), target ([t,] h, w)."""
     own = ground.scene.grid
     if _aligned(own, box):
-        column, row = (round(v) for v in ~own.affine * (box.affine.c, box.affine.f))
+        back, (x, y) = ~own.affine, (box.affine.c, box.affine.f)
+        row, column = round(back.d * x + back.e * y + back.f), round(back.a * x + back.b * y + back.c)
         window = Window(row, column, *box.shape)
         block, target = ground.read(window), ground.truth(window)
         data, valid = block.data, block.valid

@@ -213,7 +213,7 @@ def _names(frame: pd.DataFrame, column: str | None, path, usual: str = "object")
         return np.full(len(frame), usual, object)
     if column not in frame:
         raise LabelError(f"labels {path} have no column {column!r}: they have {', '.join(map(str, frame.columns))}")
-    return frame[column].map(lambda v: "" if pd.isna(v) else str(v)).to_numpy(object)
+    return np.array(["" if pd.isna(v) else str(v) for v in frame[column]], object)
 
 
 def _uncertain(frame: pd.DataFrame, ignore: Sequence[str]) -> np.ndarray:

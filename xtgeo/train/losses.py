@@ -76,7 +76,9 @@ def centre_loss(logits: Tensor, target: Tensor) -> Tensor:
     absolute error in cells, vessel and fishing a cross-entropy where they are known, the length its relative error, which is
     how xView3 judges it.
     """
-    logits, stride = logits.float(), target.shape[-1] // logits.shape[-1]
+    logits, stride = logits.float(), max(-(-a // b) for a, b in zip(target.shape[-2:], logits.shape[-2:], strict=True))
+    missing = [n * stride - m for n, m in zip(logits.shape[-2:], target.shape[-2:], strict=True)]
+    target = F.pad(target, (0, missing[1], 0, missing[0]), value=IGNORE)  # cells that reach over the border of a scene
     b, row, column = (target[:, 0] == 1).nonzero(as_tuple=True)
     y, x = row // stride, column // stride
     heat, centre = logits[:, 0], torch.zeros_like(logits[:, :1])
