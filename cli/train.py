@@ -79,7 +79,7 @@ def train(
         raise TrainError("training needs lightning, which is not installed: pip install 'xtgeo-sat[train]'")
     from xtgeo.train.labels import UNCERTAIN
     from xtgeo.train.prepare import prepare
-    from xtgeo.train.run import Recipe, train_scenes
+    from xtgeo.train.run import Recipe, is_first, train_scenes
 
     model, learnt, judged = prepare(
         scenes,
@@ -114,8 +114,8 @@ def train(
     path, best = train_scenes(
         model, learnt, judged, recipe, out=out, resume=resume, overwrite=overwrite, progress=not quiet
     )
-    if json:
+    if json and is_first():
         print(json_.dumps({"model": str(path), **best}))
-    elif not quiet:
+    elif not quiet and is_first():
         told = ", ".join(f"{k} {v:.3g}" for k, v in best.items() if k not in ("score", "step"))
         print(f"{path}: best at step {best['step']} ({told}); pictures and curves in {path.with_suffix('.run')}")

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 
 import geopandas as gpd
@@ -152,6 +154,18 @@ def test_gradients_of_several_processes_are_averaged(monkeypatch):
     monkeypatch.setattr("torch.distributed.all_reduce", lambda t: t.add_(3.0))
     training._share_gradients()
     assert all((p.grad == 2).all() for p in training.model.parameters())
+
+
+@pytest.mark.slow
+def test_two_processes_learn_the_same_weights_and_one_of_them_writes(archive):
+    files = ["--scenes", str(archive / "s*.tif"), "--labels", str(archive / "s*_labels.gpkg"), "--val", str(archive / "s2.tif")]
+    small = "--region 64 --side 64 --batch 1 --steps 2 --every 2 --precision fp32 --device cpu --devices 2".split()
+    done = subprocess.run(
+        [sys.executable, "-m", "xtgeo.cli", "train", *files, *small, "--out", str(archive / "m.safetensors"), "--json"],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1 and load_model(archive / "m.safetensors").spec.provenance["recipe"]["devices"] == 2
 
 
 @pytest.fixture

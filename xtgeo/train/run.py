@@ -109,8 +109,9 @@ def train_scenes(
     _check(learnt, judged, model)
     some = list(judged) if model.spec.task == "classify" else exams(judged, seed=recipe.seed)
     data = _data(learnt, model, recipe)
-    recipe = replace(recipe, precision=_precision(model, data, recipe, folder if resume else None))
-    enter(folder, _config(model, learnt, judged, recipe), resume=resume, overwrite=overwrite)
+    recipe = replace(recipe, precision=_precision(model, data, recipe, folder if resume or not is_first() else None))
+    if is_first():
+        enter(folder, _config(model, learnt, judged, recipe), resume=resume, overwrite=overwrite)
     training = SceneTraining(model, _learn(model, data, recipe), some, folder, recipe)
     batch, last = None if isinstance(data, Areas) else recipe.batch, folder / CHECKPOINT
     loader = DataLoader(
@@ -132,7 +133,14 @@ def train_scenes(
         ) from e
     if trainer.interrupted:
         raise KeyboardInterrupt
-    return _finish(out, folder, training, some), training.best
+    if is_first():
+        _finish(out, folder, training, some)
+    return out, training.best
+
+
+def is_first() -> bool:
+    """Whether this is the first of several processes that train together, or the only one; the others write nothing."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 class SceneTraining(Training):
@@ -153,8 +161,10 @@ class SceneTraining(Training):
         mean = self.mean.eval()
         figures = _accuracy(mean, self.some) if mean.spec.task == "classify" else _objects(mean, self.some, self.objective)
         self.log_dict({f"val/{k}": float(v) for k, v in figures.items() if isinstance(v, int | float)}, prog_bar=True)
-        if not self.trainer.sanity_checking and self.trainer.is_global_zero and figures["score"] > self.best["score"]:
-            self.best = {**figures, "step": self.global_step}
+        if figures["score"] <= self.best["score"]:
+            return
+        self.best = {**figures, "step": self.global_step}
+        if is_first():
             spec = replace(mean.spec, threshold=figures.get("threshold", mean.spec.threshold))
             save_model(Model(mean.net, spec), self.folder / BEST)
 
@@ -260,7 +270,7 @@ def _trainer(folder: Path, recipe: Recipe, training: SceneTraining, progress: bo
     callbacks: list[L.Callback] = [_Keep(folder)]
     if recipe.patience:
         callbacks.append(EarlyStopping("val/score", mode="max", patience=recipe.patience))
-    if progress:
+    if progress and is_first():
         callbacks.append(RichProgressBar(refresh_rate=5) if sys.stderr.isatty() else _Lines())
     return L.Trainer(
         accelerator={"cuda": "gpu"}.get(recipe.device, recipe.device),
@@ -287,7 +297,7 @@ class _Keep(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, training: L.LightningModule) -> None:
         part = self.folder / ".last.ckpt.partial"
         trainer.save_checkpoint(part)
-        if trainer.is_global_zero:
+        if is_first():
             os.replace(part, self.folder / CHECKPOINT)
 
 
