@@ -1,82 +1,228 @@
-"""What each object leaves in the picture: its own echo, azimuth ghosts, and sometimes a wake."""
+"""What each object leaves in the picture: its own echo, azimuth ghosts, and sometimes a wake.
+
+All is planned for the whole scene and drawn where it touches. Positions are in pixels of the map; the radar's own grid, where
+drawing is done, lies `subpixel` further up and left, so that its pixel i falls on i - subpixel.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from xtgeo.simulate.geometry import Look
+from xtgeo.simulate.geometry import Look, axes
+from xtgeo.simulate.params import Params
+from xtgeo.simulate.recent import Recent
 from xtgeo.simulate.targets import SHIPS, Ghost, Plan, Ship, add, chip, draw_ship, outline
+from xtgeo.window import Window
 
-DOPPLER_PX = 11.6
-"""Shift along the track, in pixels, of a target that comes nearer by 1 m/s: range over platform speed."""
 NOISE_LEFT = 0.45
 """Share of the noise floor that removal leaves where there is no signal."""
 _RING_PX = 6
+_STRAY_PX = 600
+"""How far beyond the scene's edge ships lie whose ghosts may fall into it."""
+_FAINT_M2 = 3000.0
+"""Ships of less have no ghost that could be seen."""
+_LEAST = 1e-3
+"""Peaks under it, in sigma0, are not worth drawing."""
 
 
 @dataclass(frozen=True)
-class Surface:
-    """What objects lie on, in radar pixels; pixel i of them lies at i - subpixel on the map."""
+class Echo:
+    """One drawing of an object: itself, or one of its ghosts."""
 
-    signals: tuple[np.ndarray, np.ndarray]
-    """Sigma0 of sea and land, per polarisation, before speckle."""
-    noise: tuple[np.ndarray, np.ndarray]
-    """Noise-equivalent sigma0, per polarisation."""
-    valid: np.ndarray
-    """On the map, True where measured."""
-    subpixel: tuple[float, float]
-
-    def contrast_db(self, row: float, column: float, peaks: list[float]) -> list[float]:
-        """Peak over the mean of the surroundings, in dB, before speckle, per polarisation."""
-        h, w = self.signals[0].shape
-        y, x = min(max(int(row), 0), h - 1), min(max(int(column), 0), w - 1)
-        ring = np.s_[max(0, y - _RING_PX) : y + _RING_PX + 1, max(0, x - _RING_PX) : x + _RING_PX + 1]
-        clutter = [float(s[ring].mean()) + NOISE_LEFT * float(n[y, x]) for s, n in zip(self.signals, self.noise, strict=True)]
-        return [float(10 * np.log10(1 + peak / level)) for peak, level in zip(peaks, clutter, strict=True)]
+    target: int
+    """Index of the object."""
+    row: float
+    column: float
+    """Of its centre, on the map."""
+    shift: tuple[int, int] = (0, 0)
+    """Rows and columns between the object's chip and this drawing."""
+    gains: tuple[float, float] = (1.0, 1.0)
+    """Of VV and VH, linear."""
+    is_ghost: bool = False
 
 
-def draw_objects(
-    rng: np.random.Generator, plans: list[Plan], look: Look, surface: Surface
-) -> tuple[list[np.ndarray], list[Ship], list[Ghost]]:
-    """Sigma0 of all objects with ghosts, per polarisation, to be added after speckle; and the truth of each.
+@dataclass(frozen=True)
+class Wake:
+    """A dark turbulent line astern and, for some, the bright arms of the Kelvin wedge.
 
-    Wakes are written into the surface's signals.
+    A moving ship is displaced along the track by its own motion; its wake stays where the ship was.
     """
-    layers = [np.zeros(signal.shape, np.float32) for signal in surface.signals]
-    ships, ghosts = [], []
-    for plan in plans:
-        raw = replace(plan, row=plan.row + surface.subpixel[0], column=plan.column + surface.subpixel[1])
-        if plan.kind == "cargo" and rng.random() < 0.07:
-            _wake(rng, raw, look, surface.signals)
-        *parts, top, left = chip(rng, raw, look)
-        for layer, part in zip(layers, parts, strict=True):
-            add(layer, part, top, left)
-        contrast = surface.contrast_db(raw.row, raw.column, [float(part.max()) for part in parts])
-        ships.append(_ship(plan, contrast, surface.valid))
-        haunted = _ghosts(rng, layers, parts, (top, left), raw, look, surface)
-        ghosts += [Ghost(*ghost, ship=len(ships) - 1) for ghost in haunted]
-    return layers, ships, ghosts
+
+    row: float
+    column: float
+    """Where the ship was, in the radar's grid."""
+    heading_deg: float
+    width_m: float
+    length_px: float
+    depth: float
+    """Share of the sea's power that is missing right behind the ship."""
+    arms: float
+    """What the Kelvin arms add there, in shares of the sea's power."""
+
+    def factor(self, window: Window) -> np.ndarray:
+        """What the sea's power is multiplied by."""
+        rows, columns = axes(window)
+        x, y = columns + np.float32(0.5 - self.column), rows + np.float32(0.5 - self.row)
+        h = np.deg2rad(self.heading_deg)
+        ahead = float(np.sin(h)), float(-np.cos(h))
+        astern, side = -(ahead[0] * x + ahead[1] * y), np.abs(-ahead[1] * x + ahead[0] * y)
+        fade = np.exp(-np.abs(astern) / (0.5 * self.length_px)) * (astern > 0) * (astern < 3 * self.length_px)
+        width = 0.8 + self.width_m / 20 + 0.01 * np.clip(astern, 0, None)
+        factor = 1 - self.depth * fade * np.exp(-((side / width) ** 2))
+        arm = side - astern * np.float32(np.tan(np.deg2rad(19.5)))
+        return (factor + self.arms * fade * np.exp(-((arm / 1.5) ** 2))).astype(np.float32)
+
+    @property
+    def reach_px(self) -> float:
+        return 1.5 * self.length_px
 
 
-def draw_strays(
-    rng: np.random.Generator, layers: list[np.ndarray], look: Look, surface: Surface, density: float
-) -> list[Ghost]:
-    """Adds ghosts of ships that lie beyond the scene's edge."""
-    h, w = layers[0].shape
-    reach, ghosts = 600, []
-    area = ((h + 2 * reach) * (w + 2 * reach) - h * w) / 1e6
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """All objects of a scene and beside it, and what they leave where."""
+
+    look: Look
+    plans: tuple[Plan, ...]
+    """In the radar's grid; those of the scene come first."""
+    count: int
+    """How many of them lie in the scene."""
+    subpixel: tuple[float, float]
+    seeds: tuple[np.random.SeedSequence, ...]
+    """One for each plan's chip."""
+    echoes: tuple[Echo, ...]
+    wakes: tuple[Wake, ...]
+    boxes: np.ndarray = field(init=False)
+    """(n, 4): top, left, bottom, right of the echoes."""
+    drawn: Recent = field(init=False, default_factory=lambda: Recent(512))
+    """Chips of objects."""
+
+    def __post_init__(self):
+        radii = np.array([self.plans[e.target].radius_px() + 2 for e in self.echoes], float)
+        places = np.array([(e.row, e.column) for e in self.echoes]).reshape(-1, 2)
+        object.__setattr__(self, "boxes", np.c_[places - radii[:, None], places + radii[:, None]])
+
+    def chip(self, target: int) -> tuple[np.ndarray, np.ndarray, int, int]:
+        """(VV, VH, top, left) of an object alone."""
+        return self.drawn.get(target, self._draw, target)
+
+    def _draw(self, target: int):
+        return chip(np.random.default_rng(self.seeds[target]), self.plans[target], self.look)
+
+    def near(self, window: Window) -> np.ndarray:
+        """Indices of the echoes that may touch a window."""
+        return np.flatnonzero(_touching(self.boxes, window))
+
+    def trail(self, signals: tuple[np.ndarray, ...], window: Window) -> None:
+        """Writes wakes into the sea's power, in place."""
+        for wake in self.wakes:
+            y, x, reach = int(wake.row), int(wake.column), int(wake.reach_px)
+            part = Window(y - reach, x - reach, 2 * reach, 2 * reach) & window
+            if part:
+                factor = wake.factor(part)
+                for signal in signals:
+                    signal[part.shift(-window.y, -window.x).slices] *= factor
+
+    def add(self, band: int, image: np.ndarray, window: Window, indices: np.ndarray) -> None:
+        """Adds echoes to the power of VV (band 0) or VH (1), in place."""
+        for echo in (self.echoes[i] for i in indices):
+            if not echo.is_ghost or self._peak(echo, band) > _LEAST:
+                *parts, top, left = self.chip(echo.target)
+                add(image, parts[band], top + echo.shift[0] - window.y, left + echo.shift[1] - window.x, echo.gains[band])
+
+    def _peak(self, echo: Echo, band: int) -> float:
+        return float(self.chip(echo.target)[band].max()) * echo.gains[band]
+
+    def contrasts(self, indices: np.ndarray, signals, noise, window: Window, valid: np.ndarray) -> dict[int, tuple[float, float]]:
+        """Peak over the mean of the surroundings in the window, in dB, before speckle, VV and VH, of echoes near it.
+
+        Given are those whose centre lies on a valid pixel, but for ghosts too faint to be drawn.
+        """
+        out = {}
+        for index in indices:
+            echo = self.echoes[index]
+            y, x = int(np.floor(echo.row)) - window.y, int(np.floor(echo.column)) - window.x
+            peaks = [self._peak(echo, band) for band in (0, 1)]
+            drawn = not echo.is_ghost or max(peaks) > _LEAST
+            if drawn and 0 <= y < valid.shape[0] and 0 <= x < valid.shape[1] and valid[y, x]:
+                levels = _clutter(signals, noise, y, x)
+                out[int(index)] = tuple(float(10 * np.log10(1 + p / level)) for p, level in zip(peaks, levels, strict=True))
+        return out
+
+    def known(self, contrasts: dict[int, tuple[float, float]], valid: Callable) -> tuple[tuple[Ship, ...], tuple[Ghost, ...]]:
+        """The truth about what was drawn, in the order of planning; `valid` says which (rows, columns) were measured."""
+        told = [(self.echoes[i], contrast) for i, contrast in sorted(contrasts.items())]
+        ships = tuple(self._ship(echo.target, contrast, valid) for echo, contrast in told if not echo.is_ghost)
+        ghosts = (
+            Ghost(echo.row, echo.column, *contrast, ship=echo.target if echo.target < self.count else None)
+            for echo, contrast in told
+            if echo.is_ghost
+        )
+        return ships, tuple(ghosts)
+
+    def _ship(self, target: int, contrast: tuple[float, float], valid: Callable) -> Ship:
+        dy, dx = self.subpixel
+        plan = self.plans[target]
+        plan = replace(plan, row=plan.row - dy, column=plan.column - dx)
+        vessel, shape = plan.kind in SHIPS, outline(plan.hull)
+        left, top, right, bottom = (int(np.floor(v)) for v in shape.bounds)
+        y, x = np.arange(top, bottom + 1)[:, None], np.arange(left, right + 1)
+        return Ship(
+            outline=shape,
+            row=plan.row,
+            column=plan.column,
+            length_m=plan.length_m,
+            width_m=plan.width_m,
+            heading_deg=plan.heading_deg,
+            is_vessel=vessel,
+            is_fishing=plan.kind == "fishing" if vessel else None,
+            kind=plan.kind,
+            contrast_vv_db=contrast[0],
+            contrast_vh_db=contrast[1],
+            touches_nodata=not bool(valid(y, x).all()),
+        )
+
+
+def _touching(boxes: np.ndarray, window: Window) -> np.ndarray:
+    top, left, bottom, right = boxes.T
+    return (top < window.y + window.h) & (bottom > window.y) & (left < window.x + window.w) & (right > window.x)
+
+
+def _clutter(signals, noise, y: int, x: int) -> list[float]:
+    """Mean power around a pixel, as it is after noise removal, per polarisation."""
+    ring = np.s_[max(0, y - _RING_PX) : y + _RING_PX + 1, max(0, x - _RING_PX) : x + _RING_PX + 1]
+    return [float(s[ring].mean()) + NOISE_LEFT * float(n[ring].mean()) for s, n in zip(signals, noise, strict=True)]
+
+
+def plan_echoes(rng: np.random.Generator, plans: list[Plan], params: Params, *, shape: tuple[int, int]) -> Objects:
+    """Objects of a scene of a shape with their wakes and ghosts, and the ships beyond its edge that send ghosts in."""
+    look, subpixel = params.look, params.subpixel
+    here = [replace(plan, row=plan.row + subpixel[0], column=plan.column + subpixel[1]) for plan in plans]
+    strays = _strays(rng, look, shape, params.density) if params.ghosts else []
+    echoes = [Echo(i, plan.row, plan.column) for i, plan in enumerate(plans)]
+    wakes = [_wake(rng, plan, look) for plan in here if plan.kind == "cargo" and rng.random() < 0.07]
+    if params.ghosts:
+        everything = enumerate([*here, *strays])
+        echoes += [ghost for i, plan in everything for ghost in _ghosts(rng, i, plan, look, subpixel)]
+    seeds = np.random.SeedSequence(int(rng.integers(2**63))).spawn(len(here) + len(strays))
+    # A strong wind covers a ship's track within minutes.
+    seen = tuple(wakes) if params.wind < 12 else ()
+    return Objects(look, (*here, *strays), len(here), subpixel, tuple(seeds), tuple(echoes), seen)
+
+
+def _strays(rng, look: Look, shape: tuple[int, int], density: float) -> list[Plan]:
+    """Bright ships beyond the scene's edge, a ghost of which falls on it."""
+    h, w = shape
+    area, strays = ((h + 2 * _STRAY_PX) * (w + 2 * _STRAY_PX) - h * w) / 1e6, []
     for _ in range(int(rng.poisson(density * area))):
-        row, column = rng.uniform((-reach, -reach), (h + reach, w + reach))
+        row, column = rng.uniform((-_STRAY_PX, -_STRAY_PX), (h + _STRAY_PX, w + _STRAY_PX))
         plan = draw_ship(rng, row, column, rng.uniform(0, 360))
         inside = 0 <= row < h and 0 <= column < w
-        # Fainter ships have no ghost that could be seen.
-        if inside or plan.rcs_vv_m2 < 3000 or not _haunts(plan, look, h, w):
-            continue
-        *parts, top, left = chip(rng, plan, look)
-        ghosts += [Ghost(*g, ship=None) for g in _ghosts(rng, layers, parts, (top, left), plan, look, surface)]
-    return ghosts
+        if not inside and plan.rcs_vv_m2 >= _FAINT_M2 and _haunts(plan, look, h, w):
+            strays.append(plan)
+    return strays
 
 
 def _haunts(plan: Plan, look: Look, h: int, w: int, margin: int = 100) -> bool:
@@ -87,77 +233,27 @@ def _haunts(plan: Plan, look: Look, h: int, w: int, margin: int = 100) -> bool:
     return any(-margin < y < h + margin and -margin < x < w + margin for y, x in zip(rows, columns, strict=True))
 
 
-def _ghosts(rng, layers, parts, corner: tuple[int, int], plan: Plan, look: Look, surface: Surface) -> list[tuple]:
-    """Adds the azimuth ambiguities of a target, fainter by 20 to 30 dB, 2 or 3 pixels further in range.
-
-    Of those that lie on valid pixels of the scene: row, column, contrast in VV and in VH.
-    """
-    distance, peaks = look.ghost_px(plan.row, plan.column), {-1: [], 1: []}
-    for layer, part in zip(layers, parts, strict=True):
-        strongest = float(part.max())
-        for sign in peaks:
-            far, level = rng.uniform(2, 3), 10 ** (-rng.uniform(20, 30) / 10)
-            if strongest * level > 1e-3:
-                x = corner[1] + sign * distance * look.along[0] + far * look.across[0]
-                y = corner[0] + sign * distance * look.along[1] + far * look.across[1]
-                add(layer, part, round(y), round(x), level)
-            peaks[sign].append(strongest * level)
-    ghosts = []
-    for sign, both in peaks.items():
-        row = plan.row + sign * distance * look.along[1] + 2.5 * look.across[1]
-        column = plan.column + sign * distance * look.along[0] + 2.5 * look.across[0]
-        y, x = int(np.floor(row - surface.subpixel[0])), int(np.floor(column - surface.subpixel[1]))
-        h, w = surface.valid.shape
-        if max(both) > 1e-3 and 0 <= y < h and 0 <= x < w and surface.valid[y, x]:
-            contrast = surface.contrast_db(row, column, both)
-            ghosts.append((row - surface.subpixel[0], column - surface.subpixel[1], *contrast))
+def _ghosts(rng, target: int, plan: Plan, look: Look, subpixel: tuple[float, float]) -> list[Echo]:
+    """The azimuth ambiguities of a target, fainter by 20 to 30 dB, 2 or 3 pixels further in range."""
+    distance, ghosts = look.ghost_px(plan.row, plan.column), []
+    for sign in (-1, 1):
+        far, (vv, vh) = rng.uniform(2, 3), 10 ** (-rng.uniform(20, 30, 2) / 10)
+        dx = sign * distance * look.along[0] + far * look.across[0]
+        dy = sign * distance * look.along[1] + far * look.across[1]
+        shift = round(dy), round(dx)
+        row, column = plan.row - subpixel[0] + shift[0], plan.column - subpixel[1] + shift[1]
+        # A point that focuses by chance may be brighter than its mean, not ten times.
+        if 10 * plan.peak * max(vv, vh) > _LEAST:
+            ghosts.append(Echo(target, row, column, shift, (float(vv), float(vh)), is_ghost=True))
     return ghosts
 
 
-def _wake(rng, plan: Plan, look: Look, signals) -> None:
-    """A dark turbulent line astern and, in one of two, the bright arms of the Kelvin wedge, in place.
-
-    The ship itself is displaced along the track by its own motion; the wake stays where it is.
-    """
+def _wake(rng, plan: Plan, look: Look) -> Wake:
     speed = rng.uniform(3, 10)
     h = np.deg2rad(plan.heading_deg)
-    ahead = float(np.sin(h)), float(-np.cos(h))
-    away = ahead[0] * look.across[0] + ahead[1] * look.across[1]
+    away = float(np.sin(h) * look.across[0] - np.cos(h) * look.across[1])
     incidence = np.deg2rad(look.incidence_deg(plan.row, plan.column))
-    shift = -DOPPLER_PX * speed * away * float(np.sin(incidence))
+    shift = -look.doppler_px(plan.row, plan.column) * speed * away * float(np.sin(incidence))
     row, column = plan.row - shift * look.along[1], plan.column - shift * look.along[0]
-    reach = int(rng.uniform(100, 300))
-    y0, x0 = max(0, int(row) - reach), max(0, int(column) - reach)
-    part = np.s_[y0 : max(y0, int(row) + reach), x0 : max(x0, int(column) + reach)]
-    y, x = np.indices(signals[0][part].shape, dtype=np.float32)
-    x, y = x + (x0 + 0.5 - column), y + (y0 + 0.5 - row)
-    astern, side = -(ahead[0] * x + ahead[1] * y), np.abs(-ahead[1] * x + ahead[0] * y)
-    fade = np.exp(-astern / (0.5 * reach)) * (astern > 0)
-    width = 0.8 + plan.width_m / 20 + 0.01 * np.clip(astern, 0, None)
-    factor = 1 - rng.uniform(0.4, 0.8) * fade * np.exp(-((side / width) ** 2))
-    if rng.random() < 0.5:
-        arm = side - astern * np.float32(np.tan(np.deg2rad(19.5)))
-        factor = factor + rng.uniform(0.3, 1.0) * fade * np.exp(-((arm / 1.5) ** 2))
-    for signal in signals:
-        signal[part] *= factor.astype(np.float32)
-
-
-def _ship(plan: Plan, contrast: list[float], valid: np.ndarray) -> Ship:
-    vessel = plan.kind in SHIPS
-    shape = outline(plan.hull)
-    left, top, right, bottom = (int(v) for v in shape.bounds)
-    seen = valid[max(0, top) : bottom + 1, max(0, left) : right + 1]
-    return Ship(
-        outline=shape,
-        row=plan.row,
-        column=plan.column,
-        length_m=plan.length_m,
-        width_m=plan.width_m,
-        heading_deg=plan.heading_deg,
-        is_vessel=vessel,
-        is_fishing=plan.kind == "fishing" if vessel else None,
-        kind=plan.kind,
-        contrast_vv_db=contrast[0],
-        contrast_vh_db=contrast[1],
-        touches_nodata=not bool(seen.all()),
-    )
+    arms = float(rng.uniform(0.3, 1.0)) if rng.random() < 0.5 else 0.0
+    return Wake(row, column, plan.heading_deg, plan.width_m, float(rng.uniform(100, 300)), float(rng.uniform(0.4, 0.8)), arms)

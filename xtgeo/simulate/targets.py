@@ -1,7 +1,7 @@
 """Ships and fixed objects: what they are, how bright, and how the radar draws them.
 
 A hull is a row of point scatterers with random phases; each is spread by the sensor's point response, a weighted
-sinc of 20 m in range and 22 m in azimuth with sidelobes of about -25 dB, in the sensor's frame.
+sinc of 20 m in range and 22 m in azimuth with sidelobes of about -21 dB, in the sensor's frame.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ OUTLINE_MARGIN_PX = 1.0
 DETECTABLE_DB = 7.0
 """Peak over the mean of its surroundings from which an object counts as detectable, in at least one polarisation.
 
-Speckle of 4.4 looks exceeds its own mean by as much in one pixel of a million: what is fainter cannot be told from sea.
+Speckle of 4.4 looks exceeds its own mean by as much in one pixel of 200,000: what is fainter cannot be told from sea.
 """
-_RANGE_SCALE = 1.07 / 2.0
-_AZIMUTH_SCALE = 1.07 / 2.2
+_RANGE_SCALE = 1.005 / 2.0
+_AZIMUTH_SCALE = 1.005 / 2.2
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,18 @@ class Plan:
         return hull(self.row, self.column, self.length_m, self.width_m, self.heading_deg, pointed=self.kind in SHIPS)
 
 
+    @property
+    def peak(self) -> float:
+        """Sigma0 in VV if it were one point."""
+        return self.rcs_vv_m2 / (100 * _CELL_PX2)
+
+    def radius_px(self, largest_share: float = 1.0) -> int:
+        """How far from its centre it is drawn; sidelobes reach further where one point holds a larger share of its RCS."""
+        peak = self.peak * largest_share
+        reach = 8 if peak < 0.1 else 16 if peak < 3 else 32 if peak < 30 else 72
+        return int(np.ceil(self.length_m / PIXEL_M / 2)) + reach
+
+
 SHIPS = "fishing", "cargo"
 
 
@@ -117,26 +129,33 @@ def outline(hull: Polygon) -> Polygon:
 def draw_ship(
     rng: np.random.Generator, row: float, column: float, heading_deg: float, longest_m: float = 450.0
 ) -> Plan:
-    """A vessel with the lengths of the xView3 validation labels.
+    """A vessel with the lengths of the xView3 validation labels."""
+    fishing = bool(rng.random() < 0.45)
+    mean, deviation = (3.17, 0.42) if fishing else (4.35, 0.68)
+    length = float(np.clip(np.exp(rng.normal(mean, deviation)), 7.0, longest_m))
+    return vessel(rng, row, column, heading_deg, length, fishing=fishing)
+
+
+def vessel(
+    rng: np.random.Generator, row: float, column: float, heading_deg: float, length_m: float, *, fishing: bool = False
+) -> Plan:
+    """A vessel of a length; how wide and how bright it is is drawn.
 
     Median RCS 0.06 L**2.6 m2: between the usual 0.08 L**(7/3) for boats and what ships of 60 to 300 m show in
     calibrated GRD chips, which is some 4 dB more. VH lies about 11 dB lower.
     """
-    fishing = rng.random() < 0.45
-    mean, deviation = (3.17, 0.42) if fishing else (4.35, 0.68)
-    length = float(np.clip(np.exp(rng.normal(mean, deviation)), 7.0, longest_m))
-    width = float(max(2.5, length / rng.uniform(4.0, 5.5) if length < 40 else length / rng.uniform(5.5, 7.5)))
-    vv = 0.06 * length**2.6 * 10 ** (rng.normal(0, 4.5) / 10)
-    vh = vv * 10 ** (rng.normal(-11, 3) / 10)
+    width = float(max(2.5, length_m / rng.uniform(4.0, 5.5) if length_m < 40 else length_m / rng.uniform(5.5, 7.5)))
+    vv = 0.06 * length_m**2.6 * 10 ** (rng.normal(0, 4.5) / 10)
+    vh = vv * 10 ** (rng.normal(-11, 4) / 10)
     smear = float(rng.uniform(1.2, 2.5)) if rng.random() < 0.25 else 1.0
-    return Plan(row, column, length, width, heading_deg, "fishing" if fishing else "cargo", vv, vh, smear)
+    return Plan(row, column, length_m, width, heading_deg, "fishing" if fishing else "cargo", vv, vh, smear)
 
 
 def draw_fixed(rng: np.random.Generator, row: float, column: float, kind: str) -> Plan:
     """A turbine, platform or buoy; each has a typical peak in VV."""
     side, peak_db = {
-        "turbine": (rng.uniform(8, 25), rng.uniform(6, 20)),
-        "platform": (rng.uniform(30, 110), rng.uniform(8, 24)),
+        "turbine": (rng.uniform(8, 25), rng.uniform(10, 25)),
+        "platform": (rng.uniform(30, 110), rng.uniform(12, 27)),
         "buoy": (rng.uniform(3, 8), rng.uniform(-10, 0)),
     }[kind]
     cells = max(1.0, (side / 25) ** 2)
@@ -165,7 +184,7 @@ def scatterers(rng: np.random.Generator, plan: Plan) -> tuple[np.ndarray, np.nda
 
 
 def point_response(x: np.ndarray) -> np.ndarray:
-    """Amplitude of the taper-weighted sinc; 1 at zero, first sidelobe at about -25 dB.
+    """Amplitude of the taper-weighted sinc; 1 at zero, first sidelobe at about -21 dB.
 
     Further out its envelope: the ripples would beat against the 10-m grid, which real ones, resampled, do not.
     """
@@ -181,7 +200,7 @@ def _response_table() -> np.ndarray:
     return (np.abs(exact) * (1 - far) + envelope * far).astype(np.float32)
 
 
-_TAPER = 0.68
+_TAPER = 0.75
 _RESPONSE_STEPS = 400
 _RESPONSE = _response_table()
 
@@ -204,9 +223,7 @@ def chip(
     Scatterers add with random phases that are new in each look; sidelobes of bright ones reach further than faint ones.
     """
     places, share = scatterers(rng, plan)
-    peak = plan.rcs_vv_m2 * share.max() / (100 * _CELL_PX2)
-    reach = 8 if peak < 0.1 else 16 if peak < 3 else 32 if peak < 30 else 72
-    radius = int(np.ceil(plan.length_m / PIXEL_M / 2)) + reach
+    radius = plan.radius_px(float(share.max()))
     top, left = int(np.floor(plan.row)) - radius, int(np.floor(plan.column)) - radius
     offset = np.arange(2 * radius + 1) + 0.5
     y = (offset + (top - plan.row)).astype(np.float32)[:, None]

@@ -1,4 +1,4 @@
-"""A simulated scene and its truth: vessels as polygons, all objects as an xView3 label table."""
+"""A simulated scene's truth: vessels as polygons, all objects as an xView3 label table."""
 
 from __future__ import annotations
 
@@ -11,65 +11,36 @@ import numpy as np
 import pandas as pd
 from odc.geo.geobox import GeoBox
 from pyproj import Transformer
-from scipy.ndimage import distance_transform_edt
+from scipy.spatial import KDTree
 from shapely.affinity import affine_transform
 
-from xtgeo.simulate.geometry import Look
+from xtgeo.simulate.ancillary import Ancillary
+from xtgeo.simulate.params import Params
 from xtgeo.simulate.targets import Ghost, Ship
 
 FAR_KM = 9999.99
 """xView3's distance from shore where it is over 10 km or unknown."""
 
 
-@dataclass(frozen=True)
-class Params:
-    """What was drawn for a scene."""
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What is known about a scene but for its pixels."""
 
-    seed: int
-    wind: float
-    """m/s."""
-    wind_from_deg: float
-    """Clockwise from north."""
-    orbit: str
-    """ascending or descending."""
-    look: Look
-    density: float
-    """Vessels per megapixel of water."""
-    land_share: float
-    slick_share: float
-    calibration_db: tuple[float, float]
-    """Offset of VV and VH."""
-    subpixel: tuple[float, float]
-    """Where the resampling to the map grid falls between radar pixels, rows and columns."""
-    rfi: bool
-
-
-@dataclass(frozen=True)
-class SimulatedScene:
-    """A scene and its truth."""
-
-    data: np.ndarray
-    """(2, y, x) float32, sigma0 in dB; 0 where not valid."""
-    valid: np.ndarray
-    """(y, x), True where measured."""
-    land: np.ndarray
-    """(y, x), True on land."""
     grid: GeoBox
     """UTM, 10 m, with an origin that is not a multiple of 10 m."""
-    ships: tuple[Ship, ...]
-    """Vessels and fixed objects whose centre lies in the scene on a valid pixel."""
     params: Params
     time: datetime
+    ships: tuple[Ship, ...]
+    """Vessels and fixed objects whose centre lies in the scene on a valid pixel."""
     ghosts: tuple[Ghost, ...]
     """What bright objects, in the scene or beside it, leave elsewhere, on valid pixels."""
-    wind_field: np.ndarray
-    """Coarse, m/s, corner to corner."""
-    bands: tuple[str, str] = ("vv", "vh")
+    shore: np.ndarray
+    """(n, 2) rows and columns of land pixels beside water."""
 
     @property
     def id(self) -> str:
         """Sixteen hexadecimal digits and a letter, as xView3 names scenes."""
-        text = f"{self.params.seed} {self.data.shape}".encode()
+        text = f"{self.params} {tuple(self.grid.shape)}".encode()
         return f"{zlib.crc32(text):08x}{zlib.adler32(text):08x}v"
 
     def truth(self) -> gpd.GeoDataFrame:
@@ -115,7 +86,7 @@ class SimulatedScene:
         ships = self.ships
         rows, columns = np.array([s.row for s in ships]), np.array([s.column for s in ships])
         lon, lat = self.lonlat(rows, columns) if ships else (np.zeros(0), np.zeros(0))
-        boxes = np.array([box_px(s, self.valid.shape) for s in ships], int).reshape(-1, 4)
+        boxes = np.array([box_px(s, self.grid.shape) for s in ships], int).reshape(-1, 4)
         known = [pd.NA if s.is_fishing is None else s.is_fishing for s in ships]
         return pd.DataFrame(
             {
@@ -139,14 +110,26 @@ class SimulatedScene:
         )
 
     def _shore_km(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        if not self.land.any() or not len(rows):
+        if not len(self.shore) or not len(rows):
             return np.full(len(rows), FAR_KM)
-        step = 2
-        water = ~self.land[::step, ::step]
-        far = distance_transform_edt(water) * step * 10 / 1000
-        y, x = (np.minimum(v // step, n - 1).astype(int) for v, n in zip((rows, columns), far.shape, strict=True))
-        km = far[y, x]
+        far, _ = KDTree(self.shore).query(np.c_[rows, columns] - 0.5)
+        km = far * 10 / 1000
         return np.where(km > 10, FAR_KM, np.round(km, 2))
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedScene(Truth):
+    """A scene in memory and its truth."""
+
+    data: np.ndarray
+    """(2, y, x) float32, sigma0 in dB; 0 where not valid."""
+    valid: np.ndarray
+    """(y, x), True where measured."""
+    land: np.ndarray
+    """(y, x), True on land."""
+    around: Ancillary
+    """Depth, masks and wind at 500 m."""
+    bands: tuple[str, str] = ("vv", "vh")
 
 
 def box_px(ship: Ship, shape: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -1,147 +1,176 @@
 """Simulated scenes on disk: one GeoTIFF with its truth beside it, or the folder layout of xView3-SAR.
 
-Every file is written under a temporary name and renamed when complete; an existing one is refused unless asked.
+Pixels are written as they are drawn. Files appear under their names all at once when the last is complete; an existing one is
+refused unless asked.
 """
 
 from __future__ import annotations
 
 import os
-import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
-import pyogrio
+import pandas as pd
 import rasterio
 from affine import Affine
+from rasterio.env import set_gdal_config
 from rasterio.windows import Window as RasterWindow
-from scipy.ndimage import distance_transform_edt
 
 from xtgeo.errors import OutputError
-from xtgeo.simulate.sentinel1 import SimulatedScene
+from xtgeo.simulate.ancillary import NODATA
+from xtgeo.simulate.noise import BLOCK
+from xtgeo.simulate.plan import ScenePlan
+from xtgeo.simulate.truth import SimulatedScene, Truth
+from xtgeo.write.staged import reported, staged, together
 
-NODATA = -32768.0
-CELL_M = 500.0
-"""Pixel size of the xView3 ancillary rasters."""
-_LABELS = "labels.csv"
+LABELS = "labels.csv"
+CACHE_BYTES = 64 << 20
+"""GDAL would keep a twentieth of the machine's memory full of rows that are done with."""
+Report = Callable[[int, int, int], None]
+"""Takes (blocks done, blocks in all, pixels done)."""
 
 
-def write_scene(sim: SimulatedScene, path: str | Path, *, overwrite: bool = False) -> tuple[Path, Path, Path]:
-    """Writes a tiled two-band GeoTIFF in dB, `<stem>_truth.gpkg` and `<stem>_labels.csv`; gives the three paths.
+def write_scene(
+    scene: SimulatedScene | ScenePlan, path: str | Path, *, overwrite: bool = False, report: Report = lambda *_: None
+) -> Truth:
+    """Writes a tiled two-band GeoTIFF in dB, `<stem>_truth.gpkg` and `<stem>_labels.csv`; gives the truth.
 
     The GeoTIFF has the band names and unit, nodata -32768 and the time as tag `datetime` (ISO 8601, UTC).
     The GPKG holds the vessels in layer `truth`, the label table all objects in xView3's columns.
     """
     path = Path(path)
     truth, labels = path.with_name(f"{path.stem}_truth.gpkg"), path.with_name(f"{path.stem}_labels.csv")
-    _refuse((path, truth, labels), overwrite)
-    options = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "predictor": 3, "zlevel": 1}
-    _complete(truth, lambda part: sim.truth().to_file(part, layer="truth", driver="GPKG"))
-    _complete(labels, lambda part: sim.labels().to_csv(part, index=False))
-    _complete(path, lambda part: _write_db(part, sim, sim.bands, BIGTIFF="IF_SAFER", num_threads=2, **options))
-    return path, truth, labels
+    options = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "deflate", "predictor": 3, "zlevel": 1}
+    with _folders(path.parent), together(), ExitStack() as stack:
+        parts = [stack.enter_context(staged(p, overwrite=overwrite)) for p in (path, truth, labels)]
+        with reported(path), _db_file(parts[0], scene, scene.bands, BIGTIFF="IF_SAFER", num_threads=2, **options) as file:
+            known = _pour(scene, [(file, (0, 1))], report)
+        with reported(truth):
+            known.truth().to_file(parts[1], layer="truth", driver="GPKG")
+        with reported(labels):
+            known.labels().to_csv(parts[2], index=False)
+    return known
 
 
-def write_xview3(sim: SimulatedScene, folder: str | Path, *, overwrite: bool = False) -> Path:
-    """Writes `folder/<scene id>/` as xView3-SAR lays a scene out, and labels.csv beside it; gives the scene's folder.
+def write_xview3(
+    scene: SimulatedScene | ScenePlan, folder: str | Path, *, overwrite: bool = False, report: Report = lambda *_: None
+) -> Truth:
+    """Writes `folder/<scene id>/` as xView3-SAR lays a scene out, with labels and shoreline; gives the truth.
 
     VV_dB.tif and VH_dB.tif are half floats (NBITS=16), uncompressed, in strips; bathymetry and wind lie on a grid of
-    500 m with an origin of its own.
+    500 m with an origin of its own. `folder/labels.csv` keeps the rows of other scenes. `folder/shoreline/` has a
+    (1, n, 2) array of rows and columns for each scene, which numpy reads without unpickling.
     """
-    inside, labels = Path(folder) / sim.id, Path(folder) / _LABELS
-    ancillary, place = _ancillary(sim)
-    paths = {f"{band.upper()}_dB.tif": inside / f"{band.upper()}_dB.tif" for band in sim.bands}
-    _refuse([labels, *paths.values(), *(inside / f"{name}.tif" for name in ancillary)], overwrite)
-    for band in sim.bands:
-        name = inside / f"{band.upper()}_dB.tif"
-        _complete(name, lambda part, band=band: _write_db(part, sim, (band,), NBITS=16, BIGTIFF="IF_SAFER"))
-    for name, values in ancillary.items():
-        _complete(inside / f"{name}.tif", lambda part, values=values: _write_plain(part, values, place, sim))
-    _complete(labels, lambda part: sim.labels().to_csv(part, index=False))
-    return inside
+    folder = Path(folder)
+    inside, labels, shoreline = folder / scene.id, folder / LABELS, folder / "shoreline" / f"{scene.id}_shoreline.npy"
+    around = scene.around if isinstance(scene, SimulatedScene) else scene.ancillary()
+    with _folders(inside, shoreline.parent), together(), ExitStack() as stack:
+        pictures = [inside / f"{band.upper()}_dB.tif" for band in scene.bands]
+        coarse = {name: inside / f"{name}.tif" for name in around.rasters}
+        parts = {p: stack.enter_context(staged(p, overwrite=overwrite)) for p in (*pictures, *coarse.values(), shoreline)}
+        parts[labels] = stack.enter_context(staged(labels, overwrite=True))
+        others = _other_rows(labels, scene.id)
+        with reported(inside), ExitStack() as files:
+            sinks = [
+                (files.enter_context(_db_file(parts[p], scene, (band,), NBITS=16, BIGTIFF="IF_SAFER")), (i,))
+                for i, (p, band) in enumerate(zip(pictures, scene.bands, strict=True))
+            ]
+            known = _pour(scene, sinks, report)
+        for name, path in coarse.items():
+            with reported(path):
+                _write_plain(parts[path], around.rasters[name], around.transform, scene)
+        with reported(shoreline):
+            with open(parts[shoreline], "wb") as file:
+                np.save(file, known.shore[None] if len(known.shore) else np.zeros((0, 0, 2)))
+        with reported(labels):
+            pd.concat([*others, known.labels()]).to_csv(parts[labels], index=False)
+    return known
 
 
-def _refuse(paths: Iterable[Path], overwrite: bool) -> None:
-    for path in paths:
-        if path.exists() and not overwrite:
-            raise OutputError(f"{path} exists: use --overwrite to replace it, or another name")
-
-
-def _complete(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls write(temporary path), then renames; nothing is left behind when it fails."""
-    part = path.with_name(f".{uuid.uuid4().hex[:8]}{path.suffix}")
+@contextmanager
+def _folders(*paths: Path) -> Iterator[None]:
+    """Makes folders; those that were not there before go again, if empty, when something fails."""
+    made = [p for path in paths for p in (path, *path.parents) if not p.exists()]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            with _made(path):
+                path.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for path in sorted(set(made), reverse=True):
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+        raise
+
+
+@contextmanager
+def _made(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error}") from error
+        raise OutputError(f"folder {path} cannot be made: {error}") from error
+
+
+def _pour(scene: SimulatedScene | ScenePlan, sinks: list, report: Report) -> Truth:
+    """Writes all pixels from top to bottom, each band to its raster; gives the truth."""
+    if isinstance(scene, SimulatedScene):
+        for raster, bands in sinks:
+            for top in range(0, scene.valid.shape[0], BLOCK):
+                rows = slice(top, top + BLOCK)
+                _write_rows(raster, scene.data[list(bands), rows], scene.valid[rows], top)
+        return scene
+    contrasts, shores = {}, []
+    total = -(-scene.shape[0] // BLOCK) * -(-scene.shape[1] // BLOCK)
+    for number, strip in enumerate(scene.strips(), 1):
+        for raster, bands in sinks:
+            _write_rows(raster, strip.data[list(bands)], strip.valid, strip.window.y)
+        contrasts |= strip.contrasts
+        shores.append(strip.shore)
+        done = strip.window.y + strip.window.h
+        report(number * -(-scene.shape[1] // BLOCK), total, done * scene.shape[1])
+    return scene.known(contrasts, np.concatenate(shores))
+
+
+def _write_rows(raster, data: np.ndarray, valid: np.ndarray, top: int) -> None:
+    values = np.where(valid, data, np.float32(NODATA))
+    raster.write(values, window=RasterWindow(0, top, *values.shape[:0:-1]))
+
+
+def _other_rows(labels: Path, scene_id: str) -> list[pd.DataFrame]:
+    """The rows of a label table that belong to other scenes, as text."""
+    if not labels.exists():
+        return []
     try:
-        write(part)
-        os.replace(part, path)
-    except (OSError, rasterio.errors.RasterioError, pyogrio.errors.DataSourceError) as error:
-        raise OutputError(f"{path} cannot be written: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+        table = pd.read_csv(labels, dtype=str, keep_default_na=False)
+        return [table[table["scene_id"] != scene_id]]
+    except (ValueError, KeyError, OSError) as error:
+        raise OutputError(f"{labels} is no label table of xView3 ({error}): move it away, or choose another folder") from error
 
 
-def _write_db(part: Path, sim: SimulatedScene, bands: tuple[str, ...], **options) -> None:
-    h, w = sim.valid.shape
-    profile = {
+def _db_file(part: Path, scene: SimulatedScene | ScenePlan, bands: tuple[str, ...], **options):
+    if "GDAL_CACHEMAX" not in os.environ:
+        set_gdal_config("GDAL_CACHEMAX", CACHE_BYTES)
+    raster = rasterio.open(part, "w", **_profile(scene, scene.grid.shape, scene.grid.affine), count=len(bands), **options)
+    raster.descriptions = bands
+    raster.units = ("dB",) * len(bands)
+    raster.update_tags(UNITS="dB", datetime=scene.time.isoformat())
+    return raster
+
+
+def _write_plain(part: Path, values: np.ndarray, place: Affine, scene: SimulatedScene | ScenePlan) -> None:
+    with rasterio.open(part, "w", **_profile(scene, values.shape, place), count=1) as raster:
+        raster.write(values, 1)
+
+
+def _profile(scene: SimulatedScene | ScenePlan, shape: tuple[int, int], place: Affine) -> dict:
+    return {
         "driver": "GTiff",
         "dtype": "float32",
-        "count": len(bands),
-        "height": h,
-        "width": w,
+        "height": shape[0],
+        "width": shape[1],
         "nodata": NODATA,
-        "crs": sim.grid.crs.to_wkt(),
-        "transform": sim.grid.affine,
-    }
-    with rasterio.open(part, "w", **profile, **options) as raster:
-        raster.descriptions = bands
-        raster.units = ("dB",) * len(bands)
-        raster.update_tags(UNITS="dB", datetime=sim.time.isoformat())
-        for top in range(0, h, 512):
-            rows = slice(top, min(h, top + 512))
-            for number, band in enumerate(bands, 1):
-                values = np.where(sim.valid[rows], sim.data[sim.bands.index(band), rows], np.float32(NODATA))
-                raster.write(values, number, window=RasterWindow(0, top, w, values.shape[0]))
-
-
-def _write_plain(part: Path, values: np.ndarray, place: Affine, sim: SimulatedScene) -> None:
-    profile = {
-        "driver": "GTiff",
-        "dtype": "float32",
-        "count": 1,
-        "height": values.shape[0],
-        "width": values.shape[1],
-        "nodata": NODATA,
-        "crs": sim.grid.crs.to_wkt(),
+        "crs": scene.grid.crs.to_wkt(),
         "transform": place,
     }
-    with rasterio.open(part, "w", **profile) as raster:
-        raster.write(values.astype(np.float32), 1)
-
-
-def _ancillary(sim: SimulatedScene) -> tuple[dict[str, np.ndarray], Affine]:
-    """Bathymetry in metres (negative at sea), land mask and wind, and the transform they share."""
-    h, w = sim.valid.shape
-    # The grid begins outside the scene and shares no edge with it, as in the real folders.
-    step = CELL_M / 10
-    rows, columns = -(-h // int(step)) + 1, -(-w // int(step)) + 1
-    a = sim.grid.affine
-    place = Affine(CELL_M, 0, a.c - 173, 0, -CELL_M, a.f + 218)
-    y = np.clip((np.arange(rows) + 0.5) * step - 21.8, 0, h - 1).astype(int)
-    x = np.clip((np.arange(columns) + 0.5) * step - 17.3, 0, w - 1).astype(int)
-    at = np.ix_(y, x)
-    land = sim.land[at]
-    speed = sim.wind_field[np.ix_((y * (sim.wind_field.shape[0] - 1)) // h, (x * (sim.wind_field.shape[1] - 1)) // w)]
-    out = distance_transform_edt(~land) if land.any() else np.full(land.shape, 60.0)
-    inland = distance_transform_edt(land)
-    # Models of the wind from the scene itself have nothing to say on land and in the cell next to it.
-    calm = out <= 1
-    return {
-        "bathymetry": np.where(land, 5 + 12 * inland, -4 - 6 * out),
-        "owiMask": land.astype(np.float32),
-        "owiWindSpeed": np.where(calm, NODATA, speed),
-        "owiWindDirection": np.where(calm, NODATA, sim.params.wind_from_deg),
-        "owiWindQuality": np.where(calm, 3.0, 0.0),
-    }, place
