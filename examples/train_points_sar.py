@@ -1,6 +1,7 @@
 """Trains the bundled model `points-sar`: centres of objects in Sentinel-1 scenes, whether they are vessels, fish, and how long.
 
-    python examples/train_points_sar.py points-sar.safetensors
+    python examples/train_points_sar.py first.safetensors
+    python examples/train_points_sar.py points-sar.safetensors --start first.safetensors --steps 1100 --every 275 --seed 1
 
 On simulated scenes alone. Encoder, context and head start from `vessels-sar`, which knows already what stands out from the sea.
 Half an hour on two CPU cores.
@@ -18,7 +19,7 @@ import train_vessels_sar as outlines
 
 from xtgeo.allocator import keep_freed_memory
 from xtgeo.evaluate import match_points
-from xtgeo.model import Model, Spec, build, load_model, save_model
+from xtgeo.model import Model, Spec, build, load_model, load_spec, save_model
 from xtgeo.peaks import find_peaks, merge_peaks
 from xtgeo.scene import Block
 from xtgeo.simulate import SimulatedScene, sentinel1
@@ -97,7 +98,8 @@ def main() -> None:
     model = Model(build(SPEC), SPEC)
     theirs, own = load_model(args.start).net.state_dict(), model.net.state_dict()
     model.net.load_state_dict({k: v for k, v in theirs.items() if v.shape == own[k].shape}, strict=False)
-    torch.nn.init.constant_(model.net.head.answer.bias[:1], -4.0)  # centres are rare
+    if load_spec(args.start).task != SPEC.task:
+        torch.nn.init.constant_(model.net.head.answer.bias[:1], -4.0)  # centres are rare
     chosen_on = [sentinel1((1536, 1536), seed=900 + i) for i in range(32)]
     best = {"f1": -1.0}
 

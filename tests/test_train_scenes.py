@@ -316,3 +316,11 @@ def test_patterns_that_find_nothing_and_scenes_of_one_name_are_refused(tmp_path)
         write_tif(tmp_path / folder / "port.tif")
     with pytest.raises(SceneError, match="two scenes are called port"):
         prepare([str(tmp_path / "*" / "port.tif")], [tmp_path / "l.gpkg"])
+
+
+def test_a_missing_band_is_nothing_to_the_network(scene, tmp_path):
+    outlines(scene).to_file(tmp_path / "l.gpkg")
+    spec = replace(spec_of(("object",)), optional=("vv", "vh"))
+    ground = label([scene.select("vh")], read_labels([scene], [tmp_path / "l.gpkg"]), spec)[0]
+    data = ground.cut(Window(0, 0, 40, 40))[0]
+    assert (data[0] == 0).all() and data[1].any() and (ground.read(Window(0, 0, 40, 40)).data[0] == spec.mean[0]).all()

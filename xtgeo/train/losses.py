@@ -47,9 +47,11 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
     return (1 - (2 * (p * truth * counts).sum(over) + 1) / (((p * p + truth) * counts).sum(over) + 1)).mean()
 
 
-def focal_dice(logits: Tensor, target: Tensor, *, typical: float = 0.0) -> Tensor:
+def focal_dice(
+    logits: Tensor, target: Tensor, *, gamma: float = 2.0, alpha: float = 0.75, typical: float = 0.0
+) -> Tensor:
     """`focal`, which finds objects, plus `soft_f1`, which gives them their extent."""
-    return focal(logits, target, typical=typical) + soft_f1(logits, target)
+    return focal(logits, target, gamma=gamma, alpha=alpha, typical=typical) + soft_f1(logits, target)
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

@@ -68,10 +68,11 @@ class LabelledScene:
         return np.concatenate(found)
 
     def read(self, window: Window) -> Block:
-        """Pixels in the spec's units, all its bands, 0 where one is missing; valid within the area alone."""
+        """Pixels in the spec's units, all its bands, a missing one at its mean; valid within the area alone."""
         block = self.scene.read(window)
         names = [band.lower() for band in self.spec.bands]
-        data = np.zeros((len(names), *window.shape), np.float32)
+        data = np.empty((len(names), *window.shape), np.float32)
+        data[:] = np.array(self.spec.mean, np.float32)[:, None, None]
         data[[names.index(band.lower()) for band in self.scene.bands]] = block.data
         valid, inside = np.zeros(window.shape, bool), window & self.area
         if inside:
@@ -92,8 +93,7 @@ class LabelledScene:
     def normalise(self, block: Block) -> np.ndarray:
         """(c, h, w): what the network takes, 0 where invalid or missing."""
         mean, std = (np.array(v, np.float32)[:, None, None] for v in (self.spec.mean, self.spec.std))
-        have = np.array([band.lower() in {b.lower() for b in self.scene.bands} for band in self.spec.bands])
-        return (block.data - mean) / std * (block.valid & have[:, None, None])
+        return (block.data - mean) / std * block.valid
 
     def cut(self, window: Window) -> Cut:
         block, target = self.read(window), self.truth(window)
