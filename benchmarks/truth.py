@@ -28,12 +28,13 @@ import rasterio
 import shapely
 from affine import Affine
 from PIL import Image
+from safetensors.torch import load_file
 
 from xtgeo import Scene, detect, load_model, open_scene
 from xtgeo.evaluate import match_objects, match_points
 from xtgeo.evaluate.xview3 import Rules, score
 from xtgeo.evaluate.xview3_files import read_labels, to_predictions
-from xtgeo.model import Model
+from xtgeo.model import Model, load_spec
 from xtgeo.simulate import sentinel1, write_xview3
 
 SEEDS = range(3001, 3013)
@@ -43,6 +44,18 @@ PER_FALSE_ALARM = 10.0
 LOW = 0.05
 """Points with a lower score are not looked at where the threshold is to be found."""
 SHRINK, SEA_DB = 5, -20.0
+
+
+def load(file: str) -> Model:
+    """A bundled model or a file; one without a backbone is the U-Net of benchmarks/same_budget.py."""
+    if not Path(file).is_file() or load_spec(file).backbone:
+        return load_model(file)
+    sys.path.insert(0, str(Path(__file__).parent))
+    from same_budget import unet
+
+    net = unet()
+    net.load_state_dict(load_file(file))
+    return Model(net, load_spec(file)).eval()
 
 
 def points(scene: Scene, model: Model, threshold: float | None = None) -> pd.DataFrame:
@@ -207,7 +220,7 @@ def main() -> None:
     models = {}
     for text in args.models:
         name, _, file = text.rpartition("=")
-        models[name or Path(file).stem] = load_model(file)
+        models[name or Path(file).stem] = load(file)
     report = {"simulated": simulated(models, SEEDS[: args.scenes], args.side)}
     if args.opensarship.is_dir():
         report["chips"] = chips(models, args.opensarship)

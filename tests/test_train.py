@@ -243,3 +243,15 @@ def test_a_model_learns_centres_and_what_they_are():
     found = merge_peaks([find_peaks(block, threshold=0.25, radius=4, stride=2)], radius=4)
     miss = np.abs(test.centres[:, None] + 0.5 - np.stack([found.row, found.column], 1)).max(-1)
     assert (miss.min(1) <= 2).mean() > 0.8 and (miss.min(0) <= 2).mean() > 0.8
+
+
+def test_any_network_from_bands_to_classes_learns_from_crops():
+    torch.manual_seed(0)
+    spec = replace(SPEC, backbone="", margin=8)
+    model = Model(torch.nn.Conv2d(2, 1, 5, padding=2), spec)
+    stream = crops([sample(seed=i) for i in range(3)], 48 + 16, 4, np.random.default_rng(0), augment=Augment())
+    trained = fit(model, stream, steps=40, lr=0.05, average=0.8, learn=from_crops(bf16=False))
+    test = sample(seed=9)
+    p = trained(torch.from_numpy(test.data)[None], torch.from_numpy(test.valid)[None])[0, 0].numpy()
+    target = test.target[8:-8, 8:-8]
+    assert p.shape == target.shape and p[target == 1].mean() > p[target == 0].mean() + 0.3

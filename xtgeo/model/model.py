@@ -39,13 +39,16 @@ class Model(nn.Module):
         """
         if self.spec.task == "boxes":
             raise ValueError(f"{self.spec.name} answers boxes: ask model.net(images), see xtgeo.model.boxes.Boxes")
-        x = self._enter(data, valid)
+        return self.answer(self._enter(data, valid), valid, told)
+
+    def answer(self, x: Tensor, valid: Tensor, told: Tensor | None = None) -> Tensor:
+        """Logits as above from data that is normalised already, 0 where invalid: what a training step calls."""
         if isinstance(self.net, XT):
             return self.net(x, valid, told)
         if isinstance(self.net, XTClassifier):
             return self.net(x, valid)
         m, s = self.spec.margin, self.spec.stride
-        h, w = data.shape[-2:]
+        h, w = x.shape[-2:]
         x = F.pad(x, (0, -w % s, 0, -h % s))
         y = self.net(x)
         if y.shape[1:] != (self.spec.channels, *x.shape[-2:]):

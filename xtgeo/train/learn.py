@@ -37,7 +37,7 @@ def from_crops(loss: Callable[[Tensor, Tensor], Tensor] = focal_dice, *, bf16: b
         data, valid, target = (t.to(device) for t in batch)
         core = (..., *(slice(m, side - m) for side in data.shape[-2:]))
         with _precision(device, bf16):
-            logits = model.net(data.contiguous(memory_format=torch.channels_last), valid)
+            logits = model.answer(data.contiguous(memory_format=torch.channels_last), valid)
         value = loss(logits, target if target.ndim == 1 else target[core])
         value.backward()
         return value.item()
