@@ -19,25 +19,29 @@ def models(
     if context.invoked_subcommand:
         return
     from xtgeo.model import bundled, load_spec
+    from xtgeo.model.weights import WEIGHTLESS
 
-    specs = [load_spec(name) for name in bundled()]
+    specs = [load_spec(name) for name in (*bundled(), *WEIGHTLESS)]
     if json:
         print(json_.dumps([asdict(spec) for spec in specs]))
         return
     for spec in specs:
         some = " (one is enough)" if len(spec.optional) == len(spec.bands) > 1 else ""
-        print(f"{spec.name}  finds {', '.join(spec.classes)} (xtgeo {spec.task})")
+        commands = f"xtgeo {spec.task}{', xtgeo detect' if spec.points else ''}"
+        print(f"{spec.name}  finds {', '.join(spec.classes)} ({commands})")
         print(f"  bands  {' '.join(spec.bands)}{some} in {spec.units}, {spec.gsd:g} m per pixel")
-        print(f"  size   {spec.backbone}, context {spec.context}; card: xtgeo models show {spec.name}")
+        size = f"{spec.backbone}, context {spec.context}" if spec.backbone else "no weights, no context"
+        print(f"  size   {size}; card: xtgeo models show {spec.name}")
 
 
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="Name of a bundled model, or a .safetensors file.")]) -> None:
     """Print a model's card: data, licence, figures, limits. Of a file: what it expects of a scene and what it gives."""
-    from xtgeo.model.weights import BUNDLED, bundled, load_spec
+    from xtgeo.model.weights import load_card, load_spec
 
-    if name in bundled():
-        print((BUNDLED / f"{name}.md").read_text().rstrip())
+    card = load_card(name)
+    if card is not None:
+        print(card.rstrip())
         return
     for field, value in asdict(load_spec(name)).items():
         print(f"{field:<16} {' '.join(map(str, value)) if isinstance(value, tuple) else value}")

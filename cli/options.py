@@ -74,11 +74,10 @@ def run(task, scene: list[str], model: str | None, *, bands, units, nodata, max_
 
     from xtgeo.cli.progress import progress
 
-    from xtgeo import load_model
-    from xtgeo.choose import choose_model
+    from xtgeo.choose import choose_model, load_for
 
     source = open_source(scene, bands, units, nodata)
-    chosen = load_model(model or choose_model(source, task.__name__))
+    chosen = load_for(source, model or choose_model(source, task.__name__))
     with progress(source, quiet=quiet) as report:
         result = task(source, chosen, max_memory=limit, progress=report, **options)
     if json:

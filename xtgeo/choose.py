@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
+
+import numpy as np
 
 from xtgeo.errors import ModelError, SceneError
 from xtgeo.grid import pixel_size_m
-from xtgeo.model import Spec, bundled, load_spec
+from xtgeo.model import Model, Spec, bundled, load_model, load_spec
+from xtgeo.model.weights import WEIGHTLESS
 from xtgeo.scene import CONVERSIONS, Scene
 
 LARGEST_RATIO = 2.0
@@ -56,6 +60,13 @@ def choose_model(scene: Scene, task: str = "segment") -> str:
         f"no bundled model to {task} fits {scene.id} ({reasons or 'there is none'}): name bands and units (--bands vv=1,vh=2 "
         "--units db) or give a model of your own with --model"
     )
+
+
+def load_for(scene: Scene, name: str | os.PathLike) -> Model:
+    """The model of this name or file; one without weights is made for the scene's pixels, if their size is known."""
+    if name in WEIGHTLESS and scene.is_georeferenced:
+        return WEIGHTLESS[name](gsd=float(np.mean(pixel_size_m(scene.grid))))
+    return load_model(name)
 
 
 def adapt(scene: Scene, spec: Spec) -> Scene:

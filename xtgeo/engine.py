@@ -89,10 +89,16 @@ def choose_engine(
 
     Tried in turn, each kept if clearly faster: bf16; the allocator; all cores on one tile at a time instead of a tile for
     each (which does not wait for the slowest thread; not if `parallel` is False). The allocator is left as chosen.
+    Nothing is tried with a network without weights: it has no number format but its own.
     """
     if dtype not in ("auto", *DTYPES):
         raise ModelError(f"unknown dtype {dtype!r}; choose auto, {' or '.join(DTYPES)}")
     device, n = pick_device(device), cores()
+    if next(model.net.parameters(), None) is None:
+        if dtype == "bf16":
+            raise ModelError(f"{model.spec.name} has no weights that could be bf16; leave --dtype out")
+        workers = n if device == "cpu" and parallel else 1
+        return Engine(device, "fp32", False, workers, keep_memory=keep_freed_memory())
     if device == "cuda":
         fast = torch.cuda.is_bf16_supported() if dtype == "auto" else dtype == "bf16"
         return Engine("cuda", "bf16" if fast else "fp32", True, 1, n, 16, False)

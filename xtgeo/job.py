@@ -30,7 +30,7 @@ from xtgeo.journal import Journal
 from xtgeo.merge import merge
 from xtgeo.model import Model, Spec
 from xtgeo.outline import NODATA
-from xtgeo.peaks import Peaks, find_peaks, merge_peaks
+from xtgeo.peaks import Peaks, find_peaks, merge_peaks, outline_peaks
 from xtgeo.points import describe_points
 from xtgeo.read.area import pixels_inside, read_area
 from xtgeo.scene import Block, Scene
@@ -156,22 +156,25 @@ def detect(
     allow_ungeoreferenced: bool = False,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> Result:
-    """Every object of the scene as one point with its attributes, by a model of task "detect".
+    """Every object of the scene as one point with its attributes, by a model of task "detect", or one whose outlines are points.
 
     Arguments, interruption and errors as in `segment`; the fields are those of `xtgeo.points`. Of points closer than the
     model's `separation` the one with the higher score stays, also across tiles.
     """
-    scene, spec = _ready(scene, model, "detect", allow_ungeoreferenced), model.spec
+    scene, spec = _ready(scene, model, "segment" if model.spec.points else "detect", allow_ungeoreferenced), model.spec
     threshold = spec.threshold if threshold is None else threshold
     area = None if aoi is None else read_area(aoi, scene)
     targets = _targets(scene, aoi, crs, overwrite, out=out, quicklook=quicklook)
     radius = round(spec.separation / spec.gsd / model.cell_px)
 
     def decode(block: Block) -> dict[str, bytes]:
+        if spec.points:
+            return _decode(block, model, threshold, area, wanted=targets)
         return {"peaks": find_peaks(block, threshold=threshold, radius=radius, stride=model.cell_px).to_bytes()}
 
     def objects(journal: Journal) -> Detections:
-        whole = merge_peaks((Peaks.from_bytes(packed) for _, packed in journal.get("peaks")), radius=radius)
+        parts = [_outlines(journal, spec)] if spec.points else (Peaks.from_bytes(p) for _, p in journal.get("peaks"))
+        whole = merge_peaks(parts, radius=radius)
         sigma0 = contrast = np.full((len(scene.bands), len(whole)), np.nan)
         if has_backscatter(scene):
             sigma0, contrast = backscatter(scene, whole.row, whole.column)
@@ -191,6 +194,13 @@ def detect(
         scene, model, targets, decode, objects, area=area, crs=crs, threshold=threshold, options={},
         device=device, dtype=dtype, max_memory=max_memory, context=context, overwrite=overwrite, progress=progress,
     )  # fmt: skip
+
+
+def _outlines(journal: Journal, spec: Spec) -> Peaks:
+    """The middle of every whole outline that is large enough."""
+    whole = merge(Fragments.from_bytes(packed) for _, packed in journal.get("fragments"))
+    whole = whole[whole.pixels * spec.gsd**2 >= spec.min_area]
+    return outline_peaks(whole.geometry, whole.score_max, gsd=spec.gsd, blur=spec.blur)
 
 
 def _ready(scene: Scene, model: Model, task: str, allow_ungeoreferenced: bool) -> Scene:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
+import shapely
 from scipy.ndimage import maximum_filter
 from scipy.spatial import KDTree
 
@@ -32,9 +33,9 @@ class Peaks:
     score: np.ndarray
     """Probability that a centre lies in the cell; float32."""
     vessel: np.ndarray
-    """That the object is a vessel; float32."""
+    """That the object is a vessel; float32, NaN where the model cannot tell."""
     fishing: np.ndarray
-    """That it is a fishing vessel; float32."""
+    """That it is a fishing vessel; the same."""
     length: np.ndarray
     """Metres, at the ground sample distance of the model; float32."""
     top: np.ndarray
@@ -102,6 +103,20 @@ def find_peaks(block: Block, *, threshold: float, radius: int, stride: int) -> P
     y, x = y + block.window.y, x + block.window.x
     row, column = (y + down.astype(float)) * stride, (x + right.astype(float)) * stride
     return Peaks(y, x, row, column, score, vessel, fishing, length, top)
+
+
+def outline_peaks(geometry: np.ndarray, score: np.ndarray, *, gsd: float, blur: float = 0.0) -> Peaks:
+    """A point for each outline: the centre of what it surrounds; what the object is nobody knows.
+
+    geometry: polygons along the edges of pixels, x = column, y = row. score (n,). Its length is the long side of the smallest
+    rectangle around it, at `gsd` metres per pixel, less `blur` metres, and at least that of a pixel.
+    """
+    column, row = shapely.get_coordinates(shapely.centroid(geometry)).T
+    corners = shapely.get_coordinates(shapely.get_exterior_ring(shapely.oriented_envelope(geometry))).reshape(-1, 5, 2)
+    length = gsd * np.linalg.norm(np.diff(corners[:, :3], axis=1), axis=2).max(1, initial=0)
+    unknown = np.full(len(row), np.nan, np.float32)
+    y, x = np.floor(row).astype(np.int64), np.floor(column).astype(np.int64)
+    return Peaks(y, x, row, column, score, unknown, unknown, np.maximum(length - blur, gsd).astype(np.float32), np.ones(len(row), bool))
 
 
 def merge_peaks(tiles: Iterable[Peaks], *, radius: int) -> Peaks:

@@ -8,10 +8,10 @@
     detect_scene_row        int    pixel in which the centre lies
     detect_scene_column     int
     presence_score          float  probability of an object, 0 to 1
-    is_vessel               bool
-    vessel_score            float  probability that it is a vessel
-    is_fishing              bool   null where it is no vessel
-    fishing_score           float  probability that it is a fishing vessel; null where it is no vessel
+    is_vessel               bool   null where the model cannot tell
+    vessel_score            float  probability that it is a vessel; null where the model cannot tell
+    is_fishing              bool   null where it is no vessel, or not known to be one
+    fishing_score           float  probability that it is a fishing vessel; null where it is no vessel, or not known to be one
     vessel_length_m         float  null where it is no vessel, or where metres are not known
     distance_from_shore_km  float  null: not known
     sigma0_vv_db, sigma0_vh_db float  of the brightest pixel; null where the scene lacks the band or is no calibrated radar image
@@ -92,7 +92,7 @@ def describe_points(
     if is_georeferenced(grid):
         lon, lat = pixel_to_lonlat(grid, peaks.row, peaks.column)
         scale = np.mean(pixel_size_m(grid)) / gsd
-    vessel, fishing = peaks.vessel >= 0.5, peaks.fishing >= 0.5
+    vessel, fishing, unknown = peaks.vessel >= 0.5, peaks.fishing >= 0.5, np.isnan(peaks.vessel)
     far = np.minimum.reduce([peaks.row, peaks.column, shape[0] - peaks.row, shape[1] - peaks.column])
     columns = {
         "detect_id": identify(scene_id, row, column),
@@ -103,11 +103,11 @@ def describe_points(
         "detect_scene_row": row,
         "detect_scene_column": column,
         "presence_score": peaks.score.astype(float).round(6),
-        "is_vessel": vessel,
+        "is_vessel": pd.array(np.where(unknown, None, vessel), "boolean"),
         "vessel_score": peaks.vessel.astype(float).round(6),
         "is_fishing": pd.array(np.where(vessel, fishing, None), "boolean"),
         "fishing_score": np.where(vessel, peaks.fishing, np.nan).round(6),
-        "vessel_length_m": np.where(vessel, peaks.length * scale, np.nan).round(1),
+        "vessel_length_m": np.where(vessel | unknown, peaks.length * scale, np.nan).round(1),
         "distance_from_shore_km": np.full(n, np.nan),
         **{f"sigma0_{band}_db": sigma0_db.get(band, np.full(n, np.nan)).round(2) for band in ("vv", "vh")},
         "contrast_db": contrast_db.round(2),

@@ -35,11 +35,16 @@ class Spec:
     classes: tuple[str, ...] = ("vessel",)
     """Foreground classes, in the order of the output channels."""
     activation: str = "sigmoid"
-    """"sigmoid": each channel is one class. "softmax": channel 0 is the background, the classes follow."""
+    """"sigmoid": each channel is one class. "softmax": channel 0 is the background, the classes follow. "none": as sigmoid, but
+    the network itself gives 0 to 1."""
     threshold: float = 0.5
     """Probability from which a pixel belongs to a class, a cell is a centre, or a box is given."""
+    points: bool = False
+    """Task "segment": whether `xtgeo.detect` takes the model too, with a point for each outline."""
+    blur: float = 0.0
+    """By how much its outlines are longer than the objects in them, in metres; taken off the lengths of points."""
     separation: float = 60.0
-    """Task "detect": of centres that are closer than this the best stays, in metres."""
+    """Of points that are closer than this the best stays, in metres."""
     min_area: float = 0.0
     """Smallest object that is kept unless the user says otherwise, in square metres."""
     optional: tuple[str, ...] = ()
@@ -78,8 +83,8 @@ class Spec:
     def __post_init__(self):
         if not self.bands or not len(self.bands) == len(self.mean) == len(self.std):
             raise ValueError(f"bands, mean and std must be of one length: {self.bands}, {self.mean}, {self.std}")
-        if self.activation not in ("sigmoid", "softmax"):
-            raise ValueError(f"activation is 'sigmoid' or 'softmax', not {self.activation!r}")
+        if self.activation not in ("sigmoid", "softmax", "none"):
+            raise ValueError(f"activation is 'sigmoid', 'softmax' or 'none', not {self.activation!r}")
         if self.task not in TASKS:
             raise ValueError(f"task is one of {', '.join(TASKS)}, not {self.task!r}")
         if min(self.std) <= 0 or self.gsd <= 0:
