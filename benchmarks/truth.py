@@ -18,7 +18,6 @@ import json
 import re
 import sys
 import tempfile
-import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,7 +58,7 @@ def load(file: str) -> Model:
 
 
 def points(scene: Scene, model: Model, threshold: float | None = None) -> pd.DataFrame:
-    return detect(scene, model, threshold=threshold, dtype="fp32").detections.to_frame()
+    return pd.DataFrame(detect(scene, model, threshold=threshold, dtype="fp32").detections.to_frame().drop(columns="geometry"))
 
 
 def simulated(models: dict[str, Model], seeds: Sequence[int], side: int) -> dict:
@@ -133,14 +132,13 @@ def thresholds(models: dict[str, Model], bands: tuple[str, ...]) -> dict[str, fl
 
 
 def ships(folder: Path) -> list[tuple[Path, float, int]]:
-    """GRD chips with the length by AIS in metres and the number of bands."""
+    """GRD chips with the length by AIS in metres and the number of bands. The tables are no well-formed XML."""
     out = []
-    for table in sorted(folder.glob("*GRD*/Ship.xml")):
-        for ship in ET.parse(table).getroot().iter("ship"):
-            x, y = (ship.findtext(f"SARShipInformation/Center_{axis}") for axis in "xy")
-            length = float(ship.findtext("AISShipInformation/Length") or 0)
-            for path in (table.parent / "Patch_Cal").glob(f"*_x{x}_y{y}.tif"):
-                out.append((path, length, 2 if "_1SDV_" in str(path) else 1))
+    for product in sorted(folder.glob("*_GRDH_*")):
+        for ship in re.findall(r"<ship>.*?</ship>", (product / "Ship.xml").read_text(errors="replace"), re.S):
+            x, y, length = (float(re.search(rf"<{name}>([\d.]+)", ship)[1]) for name in ("Center_x", "Center_y", "Length"))
+            for path in (product / "Patch_Cal").glob(f"*_x{x:.0f}_y{y:.0f}.tif"):
+                out.append((path, length, 2 if "_1SDV_" in product.name else 1))
     return out
 
 
@@ -215,13 +213,13 @@ def main() -> None:
     parser.add_argument("--opensarship", type=Path, default=Path("../shared/data/opensarship"))
     parser.add_argument("--hrsid", type=Path, default=Path("../shared/data/hrsid"))
     parser.add_argument("--side", type=int, default=2048, help="Of the simulated scenes, in pixels.")
-    parser.add_argument("--scenes", type=int, default=len(SEEDS))
+    parser.add_argument("--scenes", type=int, default=len(SEEDS), help="Simulated ones; 0: none.")
     args = parser.parse_args()
     models = {}
     for text in args.models:
         name, _, file = text.rpartition("=")
         models[name or Path(file).stem] = load(file)
-    report = {"simulated": simulated(models, SEEDS[: args.scenes], args.side)}
+    report = {"simulated": simulated(models, SEEDS[: args.scenes], args.side)} if args.scenes else {}
     if args.opensarship.is_dir():
         report["chips"] = chips(models, args.opensarship)
     if args.hrsid.is_dir():

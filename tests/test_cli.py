@@ -76,7 +76,7 @@ def test_info_says_what_the_scene_is(xtgeo, radar):
 
 
 def test_models_are_listed_and_have_cards(xtgeo):
-    assert {m["name"] for m in json.loads(xtgeo("models", "--json")[1])} == {"points-sar", "vessels-s2", "vessels-sar"}
+    assert {m["name"] for m in json.loads(xtgeo("models", "--json")[1])} == {"cfar", "points-sar", "vessels-s2", "vessels-sar"}
     assert "one is enough" in xtgeo("models")[1]
     assert "Limits" in xtgeo("models", "show", "vessels-sar")[1]
     code, _, err = xtgeo("models", "show", "nonsense")
