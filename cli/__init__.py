@@ -9,7 +9,7 @@ import sys
 from typing import Annotated
 
 import typer
-from xtgeo.cli import classify, convert, detect, doctor, evaluate, info, models, segment, simulate, train
+from xtgeo.cli import classify, convert, detect, doctor, evaluate, info, models, segment, simulate, train, xview3
 
 from xtgeo.errors import XtgeoError
 
@@ -29,6 +29,7 @@ app.command("info")(info.info)
 app.add_typer(models.app, name="models")
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(xview3.app, name="xview3")
 app.command("convert")(convert.convert)
 app.command("doctor")(doctor.doctor)
 

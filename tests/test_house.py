@@ -20,6 +20,7 @@ FLOORS = [
     ["engine", "simulate", "train"],
     ["infer"],
     ["job"],
+    ["xview3"],
     ["cli"],
 ]
 """From the ground up; rooms on one floor do not know each other, but for the doors below."""

@@ -25,6 +25,7 @@ from xtgeo.grid import lonlat_to_pixel, pixel_to_lonlat
 from xtgeo.model import load_model
 from xtgeo.model.weights import load_card
 from xtgeo.read import open_scene
+from xtgeo.simulate import sentinel1, write_xview3
 from xtgeo.train import from_crops
 from xtgeo.train.geodataset import SceneDataset
 from xtgeo.train.labels import read_labels
@@ -224,3 +225,16 @@ def test_the_command_trains_says_what_it_does_and_refuses_in_one_line(archive):
     assert json.loads(result.stdout)["objects"] >= 1
     assert "no file is like" in str(run("--val", str(archive / "nope*.tif"), "--out", "m.safetensors").exception)
     assert "loss is one of" in run("--out", str(archive / "n.safetensors"), "--loss", "nope").output
+
+
+def test_xview3_folders_are_learnt_from_as_they_are(tmp_path):
+    for seed in (1, 2, 3):
+        write_xview3(sentinel1((300, 320), seed=seed, density=60, land=0.3, origin=(3.0 * seed, 40.0)), tmp_path)
+    table = [tmp_path / "labels.csv"]
+    folders = sorted(p.parent for p in tmp_path.glob("*/VV_dB.tif"))
+    torch.manual_seed(0)
+    parts = prepare(folders, table, task="detect", val=folders[:1], region=64)
+    assert sum(len(g.shore) for g in (*parts[1], *parts[2])) > 0 and sum(len(g.centres) for g in parts[1]) > 3
+    assert {"vv", "vh"} == set(parts[0].spec.bands) and parts[0].spec.units == "db"
+    out, best = train_scenes(*parts, replace(RECIPE, steps=2, every=2, shore=0.3), out=tmp_path / "m.safetensors")
+    assert math.isfinite(best["loss"])

@@ -213,7 +213,7 @@ def test_crops_are_a_function_of_seed_and_number_and_survive_a_process(scene, tm
 def test_crops_lie_where_the_shares_say(scene, tmp_path):
     outlines(scene).to_file(tmp_path / "l.gpkg")
     land = shapely.box(0, 130, 180, 150)
-    ground = label([scene], read_labels([scene], [tmp_path / "l.gpkg"]), spec_of(("object",)), land=[land])[0]
+    ground = label([scene], read_labels([scene], [tmp_path / "l.gpkg"]), spec_of(("object",)), shore=[coast(land, scene.shape)])[0]
     assert len(ground.shore) >= 4 and (ground.shore[:, 0] == 130).any()
     rng, source = np.random.default_rng(0), Crops([ground], 20, sampling=Sampling(0.0, 1.0))
     rows = [source.place(rng)[1] for _ in range(50)]

@@ -13,15 +13,18 @@ One affine through the control points of a Sentinel-1 product misses them by 100
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
+import shapely
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from pyproj import Geod, Transformer
 from scipy.interpolate import RBFInterpolator, RectBivariateSpline
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from xtgeo.errors import SceneError
@@ -262,6 +265,25 @@ def lonlat_bounds(grid: Grid) -> tuple[float, float, float, float]:
     turn = 360 * np.round((west + east) / 2 / 360)
     west, east = west - turn, east - turn
     return west + 360 * (west < -180), south, east - 360 * (east > 180), north
+
+
+def same_place(grids: Sequence[Grid]) -> list[list[int]]:
+    """Which of the grids lie on the same part of the earth: groups of indices whose bounds in degrees touch, directly or through
+    others. A grid without a place is alone."""
+    apart = [shapely.Point(1000 * (i + 1), 1000) for i in range(len(grids))]
+    boxes = [_bounds(grid) if is_georeferenced(grid) else apart[i] for i, grid in enumerate(grids)]
+    a, b = shapely.STRtree(boxes).query(boxes, predicate="intersects")
+    touch = coo_array((np.ones(len(a)), (a, b)), (len(boxes),) * 2)
+    count, which = connected_components(touch, directed=False)
+    return [np.flatnonzero(which == k).tolist() for k in range(count)]
+
+
+def _bounds(grid: Grid) -> shapely.Geometry:
+    """Two boxes where the grid lies across the antimeridian."""
+    west, south, east, north = lonlat_bounds(grid)
+    if west <= east:
+        return shapely.box(west, south, east, north)
+    return shapely.union(shapely.box(west, south, 180, north), shapely.box(-180, south, east, north))
 
 
 def same_grid(a: Grid, b: Grid, tolerance_px: float = 0.01) -> bool:

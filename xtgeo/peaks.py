@@ -116,7 +116,8 @@ def outline_peaks(geometry: np.ndarray, score: np.ndarray, *, gsd: float, blur: 
     length = gsd * np.linalg.norm(np.diff(corners[:, :3], axis=1), axis=2).max(1, initial=0)
     unknown = np.full(len(row), np.nan, np.float32)
     y, x = np.floor(row).astype(np.int64), np.floor(column).astype(np.int64)
-    return Peaks(y, x, row, column, score, unknown, unknown, np.maximum(length - blur, gsd).astype(np.float32), np.ones(len(row), bool))
+    length = np.maximum(length - blur, gsd).astype(np.float32)
+    return Peaks(y, x, row, column, score, unknown, unknown, length, np.ones(len(row), bool))
 
 
 def merge_peaks(tiles: Iterable[Peaks], *, radius: int) -> Peaks:

@@ -15,10 +15,11 @@ from xtgeo.errors import LabelError, SceneError
 from xtgeo.grid import pixel_size_m
 from xtgeo.model import Model, Spec, build, load_model
 from xtgeo.read import open_scene
+from xtgeo.read.ancillary import is_xview3, near_shore
 from xtgeo.read.area import read_area
 from xtgeo.scene import Scene
 from xtgeo.train.labels import UNCERTAIN, Labels, read_labels
-from xtgeo.train.scenes import LabelledScene, common_bands, common_gsd, hold_out, label, statistics
+from xtgeo.train.scenes import LabelledScene, coast, common_bands, common_gsd, hold_out, label, statistics
 
 SHARE = 0.2
 """Of the scenes that are judged by where the user names none."""
@@ -51,7 +52,8 @@ def prepare(
     scenes, val: rasters, folders, patterns such as "train/*.tif"; what is among `val` is not learnt from. labels, val_labels: see
     `xtgeo.train.labels`; those of `val` are looked for among `labels` where `val_labels` is empty. Without `val` a `share`
     of the scenes is held out. column names the class in the labels, `classes` those to learn, others are background. bands,
-    units, nodata: as `open_scene` takes them. land: polygons, for crops near the shore. start: a model whose bands, units,
+    units, nodata: as `open_scene` takes them. land: polygons, for crops near the shore; xView3
+    folders say themselves where that is. start: a model whose bands, units,
     normalisation, classes and weights are taken; without one they come from the scenes and the labels, with `backbone`,
     `context`, and tiles of `span` x `span` regions of `region` pixels.
     """
@@ -81,8 +83,7 @@ def prepare(
             known = [replace(k, names=np.where(k.names == "", "", names[0]).astype(object)) for k in known]
         spec = _spec(learnt, known, task, names, name=name, backbone=backbone, context=context, region=region, span=span)
         model = Model(build(spec), spec)
-    areas = [_land(land, scene) for scene in every] if land else ()
-    grounds = label(every, known, spec, land=areas)
+    grounds = label(every, known, spec, shore=[_shore(land, scene) for scene in every])
     if judged:
         return Model(model.net, spec), grounds[: len(learnt)], grounds[len(learnt) :]
     return Model(model.net, spec), *hold_out(grounds, share)
@@ -154,11 +155,13 @@ def _spec(
     )
 
 
-def _land(path: str | os.PathLike, scene: Scene) -> shapely.Geometry:
-    """Land within the scene; nothing where there is none."""
+def _shore(land: str | os.PathLike | None, scene: Scene) -> np.ndarray:
+    """Places on the rim of the user's land, or where the coarse rasters of an xView3 folder say that land is near."""
+    if land is None:
+        return near_shore(scene.href, scene) if is_xview3(scene.href) else np.empty((0, 2))
     try:
-        return read_area(Path(path), scene)
+        return coast(read_area(Path(land), scene), scene.shape)
     except SceneError as e:
         if "does not overlap" in str(e):
-            return shapely.Polygon()
+            return np.empty((0, 2))
         raise

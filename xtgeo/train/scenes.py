@@ -11,7 +11,7 @@ import shapely
 
 from xtgeo.choose import LARGEST_RATIO, adapt
 from xtgeo.errors import LabelError, SceneError
-from xtgeo.grid import pixel_size_m
+from xtgeo.grid import pixel_size_m, same_place
 from xtgeo.model import Spec
 from xtgeo.scene import Block, Scene
 from xtgeo.train.data import IGNORE, Cut
@@ -105,10 +105,12 @@ class LabelledScene:
         return replace(self, area=area & self.area)
 
 
-def label(scenes: Sequence[Scene], labels: Sequence[Labels], spec: Spec, *, land: Sequence = ()) -> list[LabelledScene]:
+def label(
+    scenes: Sequence[Scene], labels: Sequence[Labels], spec: Spec, *, shore: Sequence[np.ndarray] = ()
+) -> list[LabelledScene]:
     """Scenes with their labels, as a model of this spec sees them; objects of other classes are background.
 
-    land: of each scene, polygons in its pixels, for crops near the shore.
+    shore: of each scene, places near the shore (n, 2), row and column.
     """
     out = []
     for i, (scene, some) in enumerate(zip(scenes, labels, strict=True)):
@@ -117,8 +119,8 @@ def label(scenes: Sequence[Scene], labels: Sequence[Labels], spec: Spec, *, land
         some = some.take(np.isin(some.names, ["", *spec.classes]))
         if spec.task == "detect" and spec.classes == ("vessel",) and np.isnan(some.vessel).all():
             some = replace(some, vessel=np.where(some.names == "vessel", 1.0, np.nan))
-        shore = coast(land[i], scene.shape) if land else np.empty((0, 2))
-        out.append(LabelledScene(adapt(scene, spec), some, spec, Window(0, 0, *scene.shape), shore))
+        places = shore[i] if len(shore) else np.empty((0, 2))
+        out.append(LabelledScene(adapt(scene, spec), some, spec, Window(0, 0, *scene.shape), places))
     return out
 
 
@@ -179,7 +181,7 @@ def hold_out(grounds: Sequence[LabelledScene], share: float) -> tuple[list[Label
 
     Scenes that overlap on the earth stay together, so that nothing is judged on what was learnt.
     """
-    groups = _places(grounds)
+    groups = same_place([g.scene.grid for g in grounds])
     if len(groups) >= 3:
         wanted, kept = share * len(grounds), []
         for group in sorted(groups, key=len):
@@ -194,18 +196,3 @@ def hold_out(grounds: Sequence[LabelledScene], share: float) -> tuple[list[Label
         learnt.append(ground.part(Window(0, 0, rows, w)))
         judged.append(ground.part(Window(rows, 0, h - rows, w)))
     return learnt, judged
-
-
-def _places(grounds: Sequence[LabelledScene]) -> list[list[int]]:
-    """Indices of scenes whose footprints touch, directly or through others."""
-    import scipy.sparse.csgraph as graph
-
-    from xtgeo.grid import lonlat_bounds
-
-    boxes = [
-        shapely.box(*lonlat_bounds(g.scene.grid)) if g.scene.is_georeferenced else shapely.box(1e3 * i, 1e3, 1e3 * i + 1, 1e3 + 1)
-        for i, g in enumerate(grounds)
-    ]
-    touch = np.array([[shapely.intersects(a, b) for b in boxes] for a in boxes])
-    count, which = graph.connected_components(touch, directed=False)
-    return [np.flatnonzero(which == k).tolist() for k in range(count)]
