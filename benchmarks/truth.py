@@ -6,9 +6,10 @@ Prints one JSON object. Real labels are for evaluation only: no model was traine
 
 `simulated`: scenes with seeds that training never draws, in the xView3 layout; the official metric in strict mode, all of it, by
 wind and by distance to the shore. `chips`: OpenSARShip's calibrated Sentinel-1 chips, one ship each, set into simulated sea as
-bright as their rim (most are smaller than what a detector looks at); the threshold of each model is that which gives one false alarm in 10 Mpx of simulated sea; recall, and the error of the length against AIS, also from VV
-alone. `hrsid`: chips of 0.5 to 3 m averaged to a fifth of their size and taken for VV at 10 m, their power set so that its median
-is that of a calm sea: far from what any of the models has seen.
+bright as their rim (most are smaller than what a detector looks at); the threshold of each model is that which gives one false
+alarm in 10 Mpx of simulated sea; recall, and the error of the length against AIS, also from VV alone. `hrsid`: chips of 0.5 to 3 m
+averaged to a fifth of their size and taken for VV at 10 m, their power set so that its median is that of a calm sea: far from
+what any of the models has seen.
 """
 
 from __future__ import annotations
