@@ -6,6 +6,7 @@ import pytest
 import shapely
 import torch
 
+from xtgeo.errors import TrainError
 from xtgeo.model import Model, Spec, build
 from xtgeo.train import (
     IGNORE,
@@ -255,3 +256,33 @@ def test_any_network_from_bands_to_classes_learns_from_crops():
     p = trained(torch.from_numpy(test.data)[None], torch.from_numpy(test.valid)[None])[0, 0].numpy()
     target = test.target[8:-8, 8:-8]
     assert p.shape == target.shape and p[target == 1].mean() > p[target == 0].mean() + 0.3
+
+
+class Poison(torch.autograd.Function):
+    """Zero, whose gradient is no number."""
+
+    @staticmethod
+    def forward(ctx, y):
+        ctx.shape = y.shape
+        return y.new_zeros(())
+
+    @staticmethod
+    def backward(ctx, g):
+        return torch.full(ctx.shape, float("nan"))
+
+
+@pytest.mark.parametrize("every", [3, 1])
+def test_a_batch_without_usable_gradients_is_left_out_and_ten_in_a_row_end_the_training(every):
+    calls = iter(range(1000))
+
+    def loss(logits, target):
+        return focal_dice(logits, target) + (Poison.apply(logits) if next(calls) % every == 0 else 0)
+
+    stream = crops([sample()], 64 + 32, 1, np.random.default_rng(0), augment=Augment())
+    options = {"steps": 4, "lr": 1e-3, "learn": from_crops(loss, bf16=False)}
+    if every == 1:
+        with pytest.raises(TrainError, match="ten batches in a row"):
+            fit(Model(build(SPEC), SPEC), stream, **options)
+    else:
+        trained = fit(Model(build(SPEC), SPEC), stream, **options)
+        assert all(p.isfinite().all() for p in trained.parameters()) and next(calls) == 6

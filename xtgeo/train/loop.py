@@ -42,6 +42,8 @@ class Training(L.LightningModule):
         self.learn, self.steps, self.lr, self.weight_decay, self.average = learn, steps, lr, weight_decay, average
         self.loss = 0.0
         """Running mean of the loss."""
+        self.left_out = 0
+        """Batches in a row whose gradients were no numbers."""
 
     def training_step(self, batch: Any, index: int) -> None:
         step, optimizer = self.global_step + 1, self.optimizers()
@@ -54,12 +56,23 @@ class Training(L.LightningModule):
                 f"rate, which is {self.lr:g}"
             )
         self._share_gradients()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        if not self._usable(nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)):
+            return
         optimizer.step()
         self.lr_schedulers().step()
         move_average(self.mean, self.model, min(self.average, step / (step + 10)))
         self.loss += (value - self.loss) * max(0.02, 1 / step)
         self.log("train/loss", value, prog_bar=True)
+
+    def _usable(self, norm: Tensor) -> bool:
+        """Whether the gradients are numbers. One batch may have none, such as a box without an area; ten in a row are a fault."""
+        self.left_out = 0 if norm.isfinite() else self.left_out + 1
+        if self.left_out == 10:
+            raise TrainError(
+                f"the gradients of ten batches in a row are no numbers at step {self.global_step + 1}: look for labels "
+                f"without an area, or lower the learning rate, which is {self.lr:g}"
+            )
+        return self.left_out == 0
 
     def configure_optimizers(self) -> dict:
         # Decay rates of a state space (Mamba's A_log) are no weights that should be small.
