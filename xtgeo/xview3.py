@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import time
@@ -11,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xtgeo.errors import OutputError, SceneError, XtgeoError
-from xtgeo.evaluate.xview3_files import read_labels, to_predictions, write_predictions
+from xtgeo.errors import LabelError, OutputError, SceneError, XtgeoError
+from xtgeo.evaluate.xview3_files import PREDICTIONS, read_labels, to_predictions, write_predictions
 from xtgeo.grid import same_place
-from xtgeo.job import detect
+from xtgeo.job import detect, fingerprint
 from xtgeo.model import Model
 from xtgeo.read import open_scene
 from xtgeo.read.stack import XVIEW3
-from xtgeo.write.staged import check_target
+from xtgeo.write.staged import check_target, reported
 
 MINUTES = 15.0
 """That the challenge allows for a scene."""
@@ -30,55 +32,67 @@ def predict(
     out: str | os.PathLike,
     model: Model,
     *,
+    threshold: float | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    max_memory: int | None = None,
     minutes: float = MINUTES,
     overwrite: bool = False,
     report: Callable[[str], None] = lambda line: None,
-    **options,
 ) -> pd.DataFrame:
     """The challenge's table of all scenes in `data/<scene id>/`, written to `out`, a .csv, when the last scene is done.
 
-    What each scene gave is kept in `<out>.scenes/` until then: run again, it goes on, to the same bytes. `report` is told of each
-    scene how long it took, and when that is more than `minutes`: nothing is left out to keep within them.
-    options: those of `xtgeo.detect`.
+    What each scene gave, and the finished tiles of one that was interrupted, are kept in `.<out>.scenes/` until then: run again, it
+    goes on, to the same bytes. What another model, threshold, number format or other pixels gave is not taken. `report` is told
+    of each scene how long it took, and when that is more than `minutes`: nothing is left out to keep within them. threshold,
+    device, dtype, max_memory: as `xtgeo.detect` takes them.
 
-    Raises XtgeoError, after all other scenes are done, where one could not be: its table is then not written.
+    Raises XtgeoError, after all other scenes are done, where one could not be: `out` is then not written.
     """
-    out, folder = check_target(out, suffixes=(".csv",), overwrite=overwrite), Path(f"{out}.scenes")
+    out = check_target(out, suffixes=(".csv",), overwrite=overwrite)
     if not scene_ids or len(set(scene_ids)) < len(scene_ids):
         raise SceneError(f"scene ids are given once each, with commas between them, not {','.join(scene_ids) or 'none'}")
-    folder.mkdir(exist_ok=True)
-    failed = []
+    folder = out.with_name(f".{out.name}.scenes")
+    with reported(folder):
+        folder.mkdir(exist_ok=True)
+    how = {"threshold": threshold, "device": device, "dtype": dtype, "max_memory": max_memory}
+    parts, failed, which = [], [], fingerprint(model)
     for i, scene_id in enumerate(scene_ids, 1):
-        part, start = folder / f"{scene_id}.parquet", time.monotonic()
-        if not part.exists():
-            try:
-                _one(Path(data) / scene_id, part, model, options)
-            except XtgeoError as e:
-                failed.append(f"{scene_id}: {e}")
-                report(f"{scene_id} ({i} of {len(scene_ids)}) failed: {e}")
-                continue
+        start, count = time.monotonic(), f"{scene_id} ({i} of {len(scene_ids)})"
+        try:
+            part, known = _one(Path(data) / scene_id, folder, model, which, how)
+        except XtgeoError as e:
+            failed.append(f"{scene_id}: {e}")
+            report(f"{count} failed: {e}")
+            continue
+        parts.append(pd.read_parquet(part, columns=list(PREDICTIONS)))
         took = (time.monotonic() - start) / 60
         late = f", more than the {minutes:g} that are allowed" if took > minutes else ""
-        report(f"{scene_id} ({i} of {len(scene_ids)}): {len(pd.read_parquet(part))} objects, {took:.1f} minutes{late}")
+        report(f"{count}: {len(parts[-1])} objects, {'from an earlier run' if known else f'{took:.1f} minutes{late}'}")
     if failed:
         raise OutputError(
-            f"{len(failed)} of {len(scene_ids)} scenes failed, {out} is not written ({failed[0]}): mend it and run again, "
-            "the others are kept"
+            f"{len(failed)} of {len(scene_ids)} scenes failed, {out} is not written ({failed[0]}): mend it or leave it out and "
+            "run again, the others are kept"
         )
-    table = pd.concat([pd.read_parquet(folder / f"{scene_id}.parquet") for scene_id in scene_ids], ignore_index=True)
+    table = pd.concat(parts, ignore_index=True)
     write_predictions(table, out, overwrite=overwrite)
     shutil.rmtree(folder)
     return to_predictions(table)
 
 
-def _one(place: Path, part: Path, model: Model, options: dict) -> None:
-    """Points of one scene, whole or not at all."""
+def _one(place: Path, folder: Path, model: Model, which: str, how: dict) -> tuple[Path, bool]:
+    """File with the points of one scene, and whether it was there: its name tells from what pixels, by which model and how."""
     if not place.is_dir():
         raise SceneError(f"there is no folder {place}")
-    found = detect(open_scene(place), model, **options).detections
-    partial = part.with_name(f".{part.name}.partial")
-    pd.DataFrame(found.to_frame().drop(columns="geometry")).to_parquet(partial)
-    os.replace(partial, part)
+    if missing := [name for name in XVIEW3 if not (place / name).exists()]:
+        raise SceneError(f"{place} lacks {' and '.join(missing)}: unpack or download the scene again")
+    scene = open_scene(place)
+    identity = json.dumps([scene.fingerprint(), which, how], sort_keys=True)
+    part = folder / f"{place.name}_{hashlib.sha256(identity.encode()).hexdigest()[:16]}.parquet"
+    known = part.exists()
+    if not known:
+        detect(scene, model, out=part, **how)
+    return part, known
 
 
 def split(
@@ -89,13 +103,15 @@ def split(
     Groups go, largest first, to the fold that has least: objects where `labels` (the challenge's table) are given, scenes else.
     A deterministic function of the seed, which decides between equals.
     """
-    places = sorted(p for p in Path(data).iterdir() if any((p / name).exists() for name in XVIEW3))
+    places = sorted({path.parent for name in XVIEW3 for path in Path(data).glob(f"*/{name}")})
     if not places:
         raise SceneError(f"{data} holds no folder with {' or '.join(XVIEW3)}")
     weights = pd.Series(1, [p.name for p in places])
     if labels is not None:
         counts = read_labels([labels]).groupby("scene_id").size()
         weights = counts.reindex(weights.index, fill_value=0)
+        if not weights.any():
+            raise LabelError(f"{labels} has no object in the {len(places)} scenes of {data}: give the labels of these scenes")
     groups = same_place([open_scene(p).grid for p in places])
     order = np.random.default_rng(seed).permutation(len(groups))
     groups = sorted(([places[i].name for i in groups[k]] for k in order), key=lambda g: -weights[g].sum())

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from affine import Affine
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from scipy.ndimage import distance_transform_edt, map_coordinates
 
 from xtgeo.errors import SceneError
-from xtgeo.grid import lonlat_to_pixel, pixel_to_crs, pixel_to_lonlat
-from xtgeo.read.gdal import quietly
+from xtgeo.grid import lonlat_to_pixel, pixel_size_m, pixel_to_crs, pixel_to_lonlat
+from xtgeo.read.gdal import quietly, reason
 from xtgeo.read.stack import XVIEW3
 from xtgeo.scene import Scene
 from xtgeo.window import Window
@@ -86,12 +87,12 @@ class AncillarySource:
         h, w = values.shape
         inside = (row >= 0) & (column >= 0) & (row <= h) & (column <= w)
         if name in NEAREST:
-            y, x = (np.clip(np.floor(v).astype(int), 0, n - 1) for v, n in ((row, h), (column, w)))
-            out, seen = values[y, x], valid[y, x] & inside
+            out, seen = _nearest(values, row, column), _nearest(valid, row, column) & inside
+        elif valid.all():
+            out, seen = _bilinear(values, row, column), inside
         else:
-            at = np.stack(np.broadcast_arrays(row - 0.5, column - 0.5))
-            weight = map_coordinates(valid.astype(float), at, order=1, mode="nearest")
-            out = map_coordinates(values * valid, at, order=1, mode="nearest") / np.maximum(weight, 1e-9)
+            weight = _bilinear(valid.astype(float), row, column)
+            out = _bilinear(values * valid, row, column) / np.maximum(weight, 1e-9)
             seen = (weight > 1e-6) & inside
         return np.where(seen, out, 0).astype(np.float32), (~seen).astype(np.float32)
 
@@ -123,11 +124,14 @@ class Coarse:
     crs: object
 
     def places(self, grid: GeoBox, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """Row and column here of the centres of the window's pixels in `grid`; of shapes that broadcast."""
+        """Row and column here of the centres of the window's pixels in `grid`: (h, 1) and (1, w), where one does not depend on
+        the other, else (h, w)."""
         rows = np.arange(window.y, window.y + window.h)[:, None] + 0.5
         columns = np.arange(window.x, window.x + window.w)[None] + 0.5
+        back, there = ~self.transform, grid.affine
+        if grid.crs == CRS(self.crs) and not any((back.b, back.d, there.b, there.d)):
+            return back.e * (there.e * rows + there.f) + back.f, back.a * (there.a * columns + there.c) + back.c
         x, y = pixel_to_crs(grid, rows, columns, self.crs)
-        back = ~self.transform
         return back.d * x + back.e * y + back.f, back.a * x + back.b * y + back.c
 
 
@@ -155,17 +159,20 @@ def is_xview3(place: str | os.PathLike) -> bool:
 def near_shore(folder: str | os.PathLike, scene: Scene, km: float = 2.0) -> np.ndarray:
     """(n, 2) row, column, in pixels of the scene, of water at most so far from land: a place for every cell of 500 m.
 
-    Land is where owiMask says so; without that file, where the depth is none.
+    Land is where owiMask says so; where that says nothing, as in a scene without wind, where the depth is none.
     """
-    mask, depth = (coarse(os.path.join(str(folder), FILES[name])) for name in ("mask", "bathymetry"))
-    raster = depth if mask is None else mask
-    if raster is None:
+    for name in ("mask", "bathymetry"):
+        raster = coarse(os.path.join(str(folder), FILES[name]))
+        values, known = (np.empty(0),) * 2 if raster is None else _meaning(name, raster.values)
+        if known.any():
+            break
+    else:
         return np.empty((0, 2))
-    land = raster.values >= 0 if mask is None else raster.values == LAND
-    cell_km = abs(raster.transform.a) / 1000
-    near = ~land & ~np.isnan(raster.values) & (distance_transform_edt(~land) * cell_km <= km) if land.any() else np.zeros_like(land)
-    y, x = np.nonzero(near)
-    own = GeoBox(raster.values.shape, raster.transform, raster.crs)
+    land = known & (values == LAND if name == "mask" else values >= 0)
+    if not land.any():
+        return np.empty((0, 2))
+    own = GeoBox(values.shape, raster.transform, raster.crs)
+    y, x = np.nonzero(known & ~land & (distance_transform_edt(~land, sampling=pixel_size_m(own)) <= 1000 * km))
     row, column = lonlat_to_pixel(scene.grid, *pixel_to_lonlat(own, y + 0.5, x + 0.5))
     inside = (row >= 0) & (column >= 0) & (row < scene.shape[0]) & (column < scene.shape[1])
     return np.stack([row, column], 1)[inside]
@@ -189,7 +196,7 @@ def _coarse(path: str, mtime: int) -> Coarse:
             values[(values == nodata) | (values <= -32000) | ~np.isfinite(values)] = np.nan
             return Coarse(values, file.transform, file.crs.to_wkt())
     except rasterio.errors.RasterioError as e:
-        raise SceneError(f"{path} cannot be read: {str(e).splitlines()[0]}") from e
+        raise SceneError(f"{path} cannot be read: {reason(e)}; copy or download the scene again") from e
 
 
 def _meaning(name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -198,6 +205,28 @@ def _meaning(name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if name.startswith("wind"):
         valid &= values >= 0
     values = np.where(valid, values, 0)
+    if name == "mask":
+        values = np.where(values >= LAND + 4, values - 4, values)  # 5 is land and 6 is ice too, as the winner's code has it
     if name in ("wind_sin", "wind_cos"):
         values = {"wind_sin": np.sin, "wind_cos": np.cos}[name](np.deg2rad(values))
     return values, valid
+
+
+def _nearest(values: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    y, x = (np.clip(np.floor(np.nan_to_num(v)).astype(int), 0, n - 1) for v, n in zip((row, column), values.shape, strict=True))
+    return values[y[:, 0]][:, x[0]] if y.shape[1] == x.shape[0] == 1 else values[y, x]
+
+
+def _bilinear(values: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Between the centres of cells; beyond those at the rim their values go on."""
+    if row.shape[1] == 1 and column.shape[0] == 1:
+        return _linear(_linear(values.T, column[0]).T, row[:, 0])
+    return map_coordinates(values, [row - 0.5, column - 0.5], order=1, mode="nearest")
+
+
+def _linear(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Rows of `values` mixed for each place in `at`."""
+    below = np.floor(at - 0.5)
+    share = (at - 0.5 - below)[:, None]
+    low, high = (np.clip(below + n, 0, len(values) - 1).astype(int) for n in (0, 1))
+    return values[low] * (1 - share) + values[high] * share
