@@ -36,7 +36,7 @@ from xtgeo.evaluate.xview3 import Rules, score
 from xtgeo.evaluate.xview3_files import read_labels, to_predictions
 from xtgeo.model import Model, load_spec
 from xtgeo.read.gdal import quietly
-from xtgeo.simulate import sentinel1, write_xview3
+from xtgeo.simulate import Conditions, sentinel1, write_xview3
 
 SEEDS = range(3001, 3013)
 SEA_SEEDS, SEA_SIDE = range(3101, 3106), 2048
@@ -121,14 +121,19 @@ def write_chip(path: Path, power: np.ndarray, bands: tuple[str, ...]) -> Scene:
     return open_scene(path)
 
 
+def sea(side: int, seed: int, wind: float | None = None) -> np.ndarray:
+    """Power of VV and VH of a simulated sea without a single object, (2, side, side)."""
+    bare = Conditions(structures=False, ghosts=False, ice=0)
+    sim = sentinel1((side, side), seed=seed, density=0, land=False, nodata=False, wind=wind, conditions=bare)
+    return np.maximum(10 ** (sim.data / 10) - 1e-5, 0)
+
+
 def thresholds(models: dict[str, Model], bands: tuple[str, ...]) -> dict[str, float]:
     """Of each model, that with one false alarm in 10 Mpx of simulated sea without a single object."""
     found: dict[str, list[float]] = {name: [] for name in models}
     with tempfile.TemporaryDirectory() as folder:
         for seed in SEA_SEEDS:
-            sim = sentinel1((SEA_SIDE, SEA_SIDE), seed=seed, density=0, land=False, nodata=False)
-            power = np.maximum(10 ** (sim.data / 10) - 1e-5, 0)
-            scene = write_chip(Path(folder) / f"{seed}.tif", power, ("vv", "vh")).select(*bands)
+            scene = write_chip(Path(folder) / f"{seed}.tif", sea(SEA_SIDE, seed), ("vv", "vh")).select(*bands)
             for name, model in models.items():
                 found[name] += points(scene, model, LOW).presence_score.tolist()
     allowed = int(len(SEA_SEEDS) * SEA_SIDE**2 / 1e6 / PER_FALSE_ALARM)
@@ -159,8 +164,7 @@ def set_in(chip: np.ndarray, calm: np.ndarray) -> tuple[np.ndarray, tuple[int, i
 
 def chips(models: dict[str, Model], folder: Path) -> dict:
     report: dict = {}
-    known, calm = ships(folder), sentinel1((SET_SIDE, SET_SIDE), seed=3200, density=0, land=False, nodata=False, wind=6)
-    calm = np.maximum(10 ** (calm.data / 10) - 1e-5, 0)
+    known, calm = ships(folder), sea(SET_SIDE, 3200, wind=6)
     for bands in (("vv", "vh"), ("vv",)):
         at = thresholds(models, bands)
         some = [(path, length) for path, length, n in known if n >= len(bands)]
