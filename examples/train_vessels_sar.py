@@ -5,9 +5,9 @@
     python examples/train_vessels_sar.py third.safetensors --start second.safetensors --steps 6000 --seed 1
     python examples/train_vessels_sar.py vessels-sar.safetensors --start third.safetensors --steps 1100 --seed 3 --every 275
 
-The bundled weights took the first three stages with the simulator as it was then, and the last with it as it is. First on crowded scenes, where every crop has ships to learn from; then on scenes with as many ships as the sea has, where
-it learns what is none. Three hours on two CPU cores in all. The same seed on the same machine gives the same scenes in
-the same order.
+The bundled weights took the first three stages with the simulator as it was then, and the last with it as it is. First on
+crowded scenes, where every crop has ships to learn from; then on scenes with as many ships as the sea has, where it learns what is
+none. Three hours on two CPU cores in all. The same seed on the same machine gives the same scenes in the same order.
 """
 
 from __future__ import annotations

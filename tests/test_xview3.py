@@ -235,6 +235,7 @@ def test_a_scene_without_vh_fails_and_one_without_objects_gives_no_row(data, tmp
     (tmp_path / name / "VH_dB.tif").unlink()
     with pytest.raises(OutputError, match="lacks VH_dB.tif: unpack"):
         predict(tmp_path, [name], tmp_path / "o.csv", load_model("cfar"))
+    assert {p.name for p in tmp_path.iterdir()} == {name, "e.csv"}
 
 
 def test_the_command_keeps_the_contract_and_says_what_takes_too_long(data, tmp_path):

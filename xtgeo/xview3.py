@@ -70,6 +70,8 @@ def predict(
         late = f", more than the {minutes:g} that are allowed" if took > minutes else ""
         report(f"{count}: {len(parts[-1])} objects, {'from an earlier run' if known else f'{took:.1f} minutes{late}'}")
     if failed:
+        if not any(folder.iterdir()):
+            folder.rmdir()
         raise OutputError(
             f"{len(failed)} of {len(scene_ids)} scenes failed, {out} is not written ({failed[0]}): mend it or leave it out and "
             "run again, the others are kept"
