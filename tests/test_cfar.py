@@ -10,11 +10,20 @@ import torch
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+from scipy import integrate, special
+from test_infer import Memory, gather
 
 from xtgeo import detect, load_model, open_scene, segment
+from xtgeo import engine as engine_module
+from xtgeo.choose import choose_model, load_for
+from xtgeo.engine import Engine, choose_engine
 from xtgeo.errors import ModelError
-from xtgeo.model import Model
-from xtgeo.model.cfar import build_cfar, pfa_of, rarity, ring, score_of, sums
+from xtgeo.infer import Plan, predict
+from xtgeo.model import Model, bundled, load_spec
+from xtgeo.model.cfar import MIDDLE, build_cfar, pfa_of, rarity, rarity_table, ring, score_of, sums
+from xtgeo.scene import Scene
+from xtgeo.window import Nest
 
 
 @pytest.mark.parametrize(
@@ -138,3 +147,119 @@ def test_points_say_where_and_how_long_and_not_what(path, tmp_path):
 def test_what_no_network_of_numbers_can_be_is_refused(path):
     with pytest.raises(ModelError, match="no weights that could be bf16"):
         segment(open_scene(path), load_model("cfar"), dtype="bf16", out=None)
+
+
+COARSE = build_cfar(gsd=40.0)
+"""Rings of 11 to 21 pixels: the same arithmetic at a quarter of the reach."""
+
+
+def held(*bands, valid=None, names=("vv", "vh"), units="db", gsd=40.0):
+    """A scene in memory."""
+    data = np.stack(bands)
+    valid = np.ones(data.shape[1:], bool) if valid is None else valid
+    grid = GeoBox(valid.shape, Affine(gsd, 0, 500000, 0, -gsd, 4000000), "EPSG:32631")
+    names = names[: len(data)]
+    return Scene(Memory(data, valid), grid, names, tuple(range(1, len(data) + 1)), units, units, "memory", "memory")
+
+
+def answers(scene):
+    """Scores of a whole scene, through the pipeline, in tiles of 128 pixels."""
+    nest = Nest(scene.shape, 64, 2, COARSE.spec.margin)
+    how = Plan(nest, Engine(channels_last=False, keep_memory=False), 0, 0)
+    return gather(predict(scene, COARSE, plan=how), scene.shape)[0]
+
+
+@pytest.mark.parametrize("nu", [0.6, 1.0, 4.4, 30.0])
+@pytest.mark.parametrize("ratio", [0.1, 1.0, 7.0, 60.0])
+def test_rarity_is_the_tail_of_the_bessel_density(nu, ratio):
+    start = 2 * np.sqrt(4.4 * nu * ratio)
+
+    def density(z):  # in z = 2 sqrt(L nu r), without exp(-start)
+        log = (4.4 + nu - 1) * np.log(z / 2) - special.gammaln(4.4) - special.gammaln(nu) - z + start
+        return 2 * np.exp(log) * special.kve(nu - 4.4, z)
+
+    tail = integrate.quad(density, start, np.inf, epsrel=1e-11, epsabs=0, limit=400)[0]
+    exact = (start - np.log(tail)) / np.log(10)
+    assert rarity(np.array([ratio]), looks=4.4, texture=1 / nu)[0] == pytest.approx(exact, abs=2e-4)
+
+
+def test_the_table_is_monotone_and_exact_to_a_few_percent_of_the_rate():
+    table, rng = rarity_table(4.4), np.random.default_rng(0)
+    assert (np.diff(table, axis=1) >= 0).all() and table[:, 0] == pytest.approx(0, abs=1e-6)
+    for texture, ratio in rng.uniform((0, 0), (2, 40), (200, 2)):
+        exact = rarity(np.array([ratio]), looks=4.4, texture=texture)[0]
+        if exact < 14:
+            at = [torch.tensor(np.sqrt([[v]]), dtype=torch.float32) for v in (texture, ratio)]
+            assert COARSE.net._look_up(*at).item() == pytest.approx(exact, abs=0.01)
+
+
+def test_what_lies_under_the_mask_and_beyond_the_border_does_not_count():
+    vv, valid = sea((90, 97), seed=7), np.ones((90, 97), bool)
+    valid[40:, 60:] = valid[:7] = False
+    one = answers(held(np.where(valid, vv, 0), valid=valid))
+    assert np.array_equal(one, answers(held(np.where(valid, vv, 30), valid=valid)))
+    padded = np.zeros((110, 137), np.float32), np.zeros((110, 137), bool)
+    for whole, part in zip(padded, (vv, valid), strict=True):
+        whole[13:103, 21:118] = part
+    assert np.array_equal(one, answers(held(padded[0], valid=padded[1]))[13:103, 21:118])
+
+
+def test_too_little_sea_is_not_tested():
+    vv, valid = sea((60, 60), seed=8), np.zeros((60, 60), bool)
+    valid[30:33, 30:33] = True
+    vv[31, 31] = 20
+    assert not answers(held(vv, valid=valid)).any()
+    assert answers(held(vv))[31, 31] > 0.8
+
+
+def test_two_bands_are_two_chances():
+    vv = sea((80, 80), seed=10)
+    one, two = answers(held(vv)), answers(held(vv, vv))
+    rare = one > 0.1
+    expected = MIDDLE * one[rare] / (1 - one[rare]) - np.log10(2)
+    assert np.allclose(MIDDLE * two[rare] / (1 - two[rare]), expected, atol=1e-4)
+    vh = sea((80, 80), seed=11)
+    vh[40, 40] = 5
+    assert answers(held(vv, vh))[40, 40] > 0.8
+    assert np.array_equal(one, answers(held(vv, names=("hh",))))
+
+
+@pytest.mark.parametrize(("units", "store"), [("linear", lambda p: p), ("amplitude", np.sqrt)])
+def test_units_do_not_matter(units, store):
+    vv = sea((90, 90), seed=12)
+    vv[40:43, 40:43] = 10
+    stored = store(10 ** (vv / 10)).astype(np.float32)
+    assert np.allclose(answers(held(vv)), answers(held(stored, units=units)), atol=0.01)
+
+
+def test_an_engine_is_not_tried_and_the_number_format_is_its_own(monkeypatch):
+    monkeypatch.setattr(engine_module, "_cost", None)
+    data, valid = torch.zeros(1, 4, 64, 64), torch.ones(1, 64, 64, dtype=torch.bool)
+    for dtype in ("auto", "fp32"):
+        chosen = choose_engine(COARSE, data, valid, device="cpu", dtype=dtype)
+        assert chosen.dtype == "fp32" and not chosen.channels_last
+    with pytest.raises(ModelError, match="no weights that could be bf16"):
+        choose_engine(COARSE, data, valid, device="cpu", dtype="bf16")
+
+
+def test_it_is_there_by_name_and_never_chosen_unasked():
+    s = held(sea((64, 64)), sea((64, 64)), gsd=10.0)
+    assert load_model("cfar").spec == load_spec("cfar") and "cfar" not in bundled()
+    assert choose_model(s) == "vessels-sar" and choose_model(s, "detect") == "points-sar"
+
+
+@pytest.mark.parametrize("gsd", [10.0, 20.0, 40.0])
+def test_the_ring_has_the_same_metres_in_every_scene(gsd):
+    net = load_for(held(sea((64, 64)), gsd=gsd), "cfar").net
+    assert (net.guard * gsd, net.outer * gsd) == (200, 400)
+
+
+def test_points_that_are_close_and_outlines_that_are_small_are_left_out():
+    vv = sea((160, 160), seed=15)
+    vv[60:62, 60:62] = vv[60:62, 64:66] = -2
+    vv[100, 100:102] = -2
+    s = held(vv, gsd=10.0)
+    model = build_cfar(guard_m=100.0, outer_m=200.0)
+    assert len(segment(s, model).detections) == 2 and len(detect(s, model).detections) == 1
+    model.spec = replace(model.spec, separation=20.0)
+    assert len(detect(s, model).detections) == 2
