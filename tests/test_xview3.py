@@ -138,6 +138,20 @@ def test_holes_are_said_to_be_missing_and_mix_into_nothing(plain):
     assert 0.001 < missing.mean() < 0.05 and (block.data[2] == 0).all() and (block.data[3] == 1).all()
 
 
+def test_numbers_stored_with_a_scale_are_read_as_what_they_stand_for(plain):
+    folder, scene = plain
+    place = write_coarse(folder, "owiWindSpeed.tif", np.zeros((44, 34)), scene)
+    stored = np.full((1, 44, 34), 650, np.int16)
+    stored[0, 10:14, 5:9] = -32768
+    profile = {"driver": "GTiff", "count": 1, "dtype": "int16", "nodata": -32768, "crs": "EPSG:32631", "transform": place}
+    with rasterio.open(folder / "owiWindSpeed.tif", "w", height=44, width=34, **profile) as f:
+        f.write(stored)
+        f.scales, f.offsets = (0.01,), (0.5,)
+    wind = open_ancillaries(folder, scene).select("wind_speed", "wind_speed_missing")
+    speed, missing = wind.read(Window(0, 0, *scene.shape)).data
+    assert np.allclose(speed[missing == 0], 7) and 0.001 < missing.mean() < 0.05
+
+
 def test_directions_turn_through_north_and_not_back(plain):
     folder, scene = plain
     turn = np.where(np.arange(34) % 2, 350.0, 10.0)[None].repeat(44, 0)

@@ -43,9 +43,12 @@ def predict(
     """The challenge's table of all scenes in `data/<scene id>/`, written to `out`, a .csv, when the last scene is done.
 
     What each scene gave, and the finished tiles of one that was interrupted, are kept in `.<out>.scenes/` until then: run again, it
-    goes on, to the same bytes. What another model, threshold, number format or other pixels gave is not taken. `report` is told
-    of each scene how long it took, and when that is more than `minutes`: nothing is left out to keep within them. threshold,
-    device, dtype, max_memory: as `xtgeo.detect` takes them.
+    goes on. What another model, threshold, number format or other pixels gave is not taken. The bytes are those of one run where
+    scenes get the same tiles and number format in both: name `dtype`, and leave `max_memory` out or well above the need, for it
+    limits the whole process, which grows from scene to scene. `report` is told of each scene how long it took, and when that is
+    more than `minutes`: nothing is left out to keep within them.
+
+    threshold, device, dtype, max_memory: as `xtgeo.detect` takes them.
 
     Raises XtgeoError, after all other scenes are done, where one could not be: `out` is then not written.
     """

@@ -194,7 +194,7 @@ def _coarse(path: str, mtime: int) -> Coarse:
             if file.crs is None:
                 raise SceneError(f"{Path(path).name} beside {Path(path).parent.name} has no CRS")
             values[(values == nodata) | (values <= -32000) | ~np.isfinite(values)] = np.nan
-            return Coarse(values, file.transform, file.crs.to_wkt())
+            return Coarse(values * file.scales[0] + file.offsets[0], file.transform, file.crs.to_wkt())
     except rasterio.errors.RasterioError as e:
         raise SceneError(f"{path} cannot be read: {reason(e)}; copy or download the scene again") from e
 
