@@ -11,7 +11,7 @@ from affine import Affine
 from pyogrio.errors import DataSourceError
 from rasterio.features import geometry_mask
 
-from xtgeo.errors import SceneError
+from xtgeo.errors import SceneError, XtgeoError
 from xtgeo.grid import lonlat_bounds, lonlat_to_pixel
 from xtgeo.read.gdal import quietly
 from xtgeo.scene import Scene
@@ -21,19 +21,25 @@ STEP = 0.05
 """Longest edge in degrees before points are put between its ends: straight on the map is not straight in the pixels."""
 
 
-def read_area(path: str | os.PathLike, scene: Scene) -> shapely.Geometry:
-    """The polygons of a vector file (of its first layer), any CRS, as one geometry with x = column, y = row of the scene."""
-    if not scene.is_georeferenced:
-        raise SceneError(f"{scene.id} has no place on the earth, an area cannot be laid over it; leave --aoi out")
+def read_vectors(path: str | os.PathLike, what: str, error: type[XtgeoError] = SceneError) -> gpd.GeoDataFrame:
+    """The first layer of a vector file of any format, with its CRS; refused as `error`, which says `what` the file was to be."""
     try:
         parquet = os.fspath(path).lower().endswith(".parquet")
         frame = gpd.read_parquet(path) if parquet else gpd.read_file(path, layer=0)
     except (DataSourceError, OSError, ValueError) as e:
-        raise SceneError(f"area {path} cannot be read as vectors: {str(e).splitlines()[0]}") from e
+        raise error(f"{what} {path} cannot be read as vectors: {str(e).splitlines()[0]}") from e
     if not isinstance(frame, gpd.GeoDataFrame):
-        raise SceneError(f"area {path} is a table without geometry; give polygons, such as a .geojson or .gpkg")
+        raise error(f"{what} {path} is a table without geometry; give a file with outlines, such as a .geojson or .gpkg")
     if frame.crs is None:
-        raise SceneError(f"area {path} has no CRS; say which it is, for example with ogr2ogr -a_srs EPSG:4326")
+        raise error(f"{what} {path} has no CRS; say which it is, for example with ogr2ogr -a_srs EPSG:4326")
+    return frame
+
+
+def read_area(path: str | os.PathLike, scene: Scene) -> shapely.Geometry:
+    """The polygons of a vector file (of its first layer), any CRS, as one geometry with x = column, y = row of the scene."""
+    if not scene.is_georeferenced:
+        raise SceneError(f"{scene.id} has no place on the earth, an area cannot be laid over it; leave --aoi out")
+    frame = read_vectors(path, "area")
     polygons = frame.geometry[frame.geometry.geom_type.isin(["Polygon", "MultiPolygon"])]
     if polygons.empty:
         raise SceneError(f"area {path} holds no polygon, found {', '.join(sorted(set(frame.geom_type))) or 'nothing'}")

@@ -13,18 +13,18 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
-from pyogrio.errors import DataSourceError
 
 from xtgeo.errors import LabelError, SceneError
 from xtgeo.grid import lonlat_to_pixel, pixel_size_m, same_grid
 from xtgeo.read import open_scene
+from xtgeo.read.area import read_vectors
 from xtgeo.scene import Scene
 from xtgeo.train.data import IGNORE, centre_planes
 from xtgeo.train.raster import burn
@@ -152,7 +152,7 @@ def _read(scene: Scene, paths: Sequence, column: str | None, ignore: Sequence[st
             return _from_raster(scene, path)
         if kind == ".csv":
             parts.append(_from_csv(scene, path, column, ignore))
-        elif kind == ".json" and _is_coco(path):
+        elif kind == ".json" and "annotations" in _json(str(path), _changed(path)):
             parts.append(_from_coco(scene, path))
         else:
             parts.append(_from_vectors(scene, path, column, ignore))
@@ -164,15 +164,7 @@ def _read(scene: Scene, paths: Sequence, column: str | None, ignore: Sequence[st
 
 
 def _from_vectors(scene: Scene, path, column: str | None, ignore: Sequence[str]) -> Labels:
-    try:
-        parquet = str(path).lower().endswith(".parquet")
-        frame = gpd.read_parquet(path) if parquet else gpd.read_file(path, layer=0)
-    except (DataSourceError, OSError, ValueError) as e:
-        raise LabelError(f"labels {path} cannot be read: {str(e).splitlines()[0]}") from e
-    if not isinstance(frame, gpd.GeoDataFrame):
-        raise LabelError(f"labels {path} are a table without geometry; for a table of pixels use xView3's columns in a .csv")
-    if frame.crs is None:
-        raise LabelError(f"labels {path} have no CRS; say which it is, for example with ogr2ogr -a_srs EPSG:4326")
+    frame = _vectors(str(path), _changed(path))
     if not scene.is_georeferenced:
         raise LabelError(f"{scene.id} has no place on the earth, labels {path} cannot be laid over it")
     kinds = set(frame.geom_type.dropna()) - {"Polygon", "MultiPolygon", "Point"}
@@ -180,7 +172,7 @@ def _from_vectors(scene: Scene, path, column: str | None, ignore: Sequence[str])
         raise LabelError(f"labels {path} hold {', '.join(sorted(kinds))}; they must be polygons or points")
     names = _names(frame, column, path)
     names[_uncertain(frame, ignore)] = ""
-    shapes = shapely.transform(shapely.make_valid(frame.geometry.to_crs("EPSG:4326").values), _to_pixels(scene))
+    shapes = shapely.transform(frame.geometry.values, _to_pixels(scene))
     bounds = shapely.bounds(shapes)
     h, w = scene.shape
     with np.errstate(invalid="ignore"):
@@ -245,10 +237,7 @@ def _numbers(column: pd.Series) -> np.ndarray:
 
 
 def _from_csv(scene: Scene, path, column: str | None, ignore: Sequence[str]) -> Labels:
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as e:
-        raise LabelError(f"labels {path} cannot be read: {str(e).splitlines()[0]}") from e
+    frame = _table(str(path), _changed(path))
     if "scene_id" not in frame:
         raise LabelError(f"labels {path} have no column scene_id: they have {', '.join(map(str, frame.columns))}")
     mine = frame[frame["scene_id"].astype(str) == scene.id]
@@ -273,14 +262,40 @@ def _from_csv(scene: Scene, path, column: str | None, ignore: Sequence[str]) -> 
     return Labels(shapely.points(col, row), names, **known).take(inside)
 
 
-def _is_coco(path) -> bool:
-    with open(path, encoding="utf-8") as f:
-        return '"annotations"' in f.read()
+# One file often serves many scenes: it is read once, as long as it does not change.
+def _changed(path) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError as e:
+        raise LabelError(f"labels {path} cannot be read: {e.strerror}") from e
+
+
+@lru_cache(maxsize=4)
+def _vectors(path: str, changed: int) -> gpd.GeoDataFrame:
+    """Valid shapes in EPSG:4326."""
+    frame = read_vectors(path, "label file", LabelError).to_crs("EPSG:4326")
+    return frame.set_geometry(shapely.make_valid(frame.geometry.values), crs="EPSG:4326")
+
+
+@lru_cache(maxsize=4)
+def _table(path: str, changed: int) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as e:
+        raise LabelError(f"labels {path} cannot be read: {str(e).splitlines()[0]}") from e
+
+
+@lru_cache(maxsize=2)
+def _json(path: str, changed: int) -> dict:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise LabelError(f"labels {path} cannot be read: {str(e).splitlines()[0]}") from e
 
 
 def _from_coco(scene: Scene, path) -> Labels:
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = _json(str(path), _changed(path))
         categories = {c["id"]: c["name"] for c in content["categories"]}
         images = [i["id"] for i in content["images"] if Path(i["file_name"]).stem == scene.id]
         objects = [a for a in content["annotations"] if a["image_id"] in images]

@@ -125,8 +125,7 @@ def train_scenes(
     try:
         with quiet():
             trainer = _trainer(folder, recipe, training, progress)
-            # Our own checkpoint of a moment ago; nobody else's file is ever unpickled.
-            trainer.fit(training, loader, DataLoader(range(1)), ckpt_path=last if resume else None, weights_only=False)
+            trainer.fit(training, loader, DataLoader(range(1)), ckpt_path=last if resume else None, weights_only=True)
     except OSError as e:
         raise OutputError(
             f"{folder} cannot be written ({e.strerror or e}): make room, then run again with --resume; the last checkpoint is whole"
