@@ -82,7 +82,7 @@ def train(name: str, folder: Path, steps: int, scenes: list) -> dict:
 
     augment = Augment(reverse=True, gain=0.05, shift=0.25, noise=0.05, missing=(0.2, 0.2))
     model = fresh(name)
-    stream = outlines.batches(model.spec, augment, 7, DENSITY, sample=recipe.sample)
+    stream = outlines.batches(model.spec, augment, 7, DENSITY, sample=recipe.sample, long=recipe.LONG)
     fit(model, stream, steps=steps, lr=2e-3, average=0.995, learn=from_crops(centre_loss), every=max(1, steps // 3), report=report)
     return {**best, **cost(fresh(name))}
 

@@ -30,6 +30,8 @@ from xtgeo.window import Window
 SPEC = replace(outlines.SPEC, name="points-sar", task="detect", threshold=0.5, separation=60.0, min_area=0.0)
 NEAR_PX = 20.0
 """200 m: within it a point is the object's, as in xView3."""
+LONG = 0.5
+"""Share of scenes with long vessels: elsewhere too few are long enough to learn that they have one centre."""
 THRESHOLDS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6)
 
 
@@ -121,7 +123,7 @@ def main() -> None:
                 save_model(final, args.out, dtype=torch.float16)
 
     augment = Augment(reverse=True, gain=0.05, shift=0.25, noise=0.05, missing=(0.2, 0.2))
-    stream = outlines.batches(SPEC, augment, args.seed + 3, (2, 16), sample=sample)
+    stream = outlines.batches(SPEC, augment, args.seed + 3, (2, 16), sample=sample, long=LONG)
     fit(model, stream, steps=args.steps, lr=1.5e-3, learn=from_crops(centre_loss), every=args.every, report=report)
 
 

@@ -25,7 +25,7 @@ from scipy import ndimage
 from xtgeo.allocator import keep_freed_memory
 from xtgeo.evaluate import match_objects
 from xtgeo.model import Model, Spec, build, load_model, save_model
-from xtgeo.simulate import SimulatedScene, sentinel1
+from xtgeo.simulate import Conditions, SimulatedScene, sentinel1
 from xtgeo.train import Augment, Sample, answer, crops, fit, focal_dice, from_crops
 from xtgeo.train.raster import burn, outlines
 
@@ -79,17 +79,20 @@ def pick(places, count: int, rng: np.random.Generator) -> list:
 
 
 def batches(
-    spec: Spec, augment: Augment, seed: int, density: tuple[float, float], sample: Callable[..., Sample] = sample
+    spec: Spec, augment: Augment, seed: int, density: tuple[float, float], sample: Callable[..., Sample] = sample, long: float = 0.0
 ) -> Iterator[tuple[torch.Tensor, ...]]:
     """Crops from a pool of scenes of which one is replaced by a new one every `RENEW` batches.
 
-    `density`: least and most vessels per megapixel of water. `sample` makes what is learnt of a scene.
+    `density`: least and most vessels per megapixel of water. `sample` makes what is learnt of a scene. `long`: share of scenes
+    whose vessels are 40 to 400 m long, evenly by the logarithm; in the others half are shorter than 40 m, as in xView3.
     """
     draw = np.random.default_rng(seed)
 
     def scene() -> Sample:
         vessels = float(np.exp(draw.uniform(*np.log(density))))
-        return sample(sentinel1((1280, 1280), seed=int(draw.integers(10**6, 2**31)), density=vessels), spec, draw)
+        lengths = Conditions(lengths_m=(40, 400) if draw.random() < long else None)
+        drawn = sentinel1((1280, 1280), seed=int(draw.integers(10**6, 2**31)), density=vessels, conditions=lengths)
+        return sample(drawn, spec, draw)
 
     pool = [scene() for _ in range(POOL)]
     oldest = 0

@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 from xtgeo.allocator import keep_freed_memory
 from xtgeo.errors import ModelError
 from xtgeo.model import Model, fold_batchnorm
+from xtgeo.model.precision import bf16_pays
 from xtgeo.model.xt import Nested
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -87,7 +88,7 @@ def choose_engine(
 ) -> Engine:
     """The fastest engine for a piece of a scene, data (1, c, y, x) and valid (1, y, x), about one region.
 
-    Tried in turn, each kept if clearly faster: bf16; the allocator; all cores on one tile at a time instead of a tile for
+    Tried in turn, each kept if clearly faster: bf16, if one convolution is; the allocator; all cores on one tile at a time instead of a tile for
     each (which does not wait for the slowest thread; not if `parallel` is False). The allocator is left as chosen.
     Nothing is tried with a network without weights: it has no number format but its own.
     """
@@ -106,7 +107,7 @@ def choose_engine(
     best = Engine("cpu", "fp32" if dtype == "auto" else dtype, True, 1, 1, keep_memory=False)
     ready = prepare(model, best)
     took = _cost(ready, best, data, valid)
-    if dtype == "auto":
+    if dtype == "auto" and bf16_pays():
         other = replace(best, dtype="bf16")
         short = prepare(model, other)
         seconds = _cost(short, other, data, valid)

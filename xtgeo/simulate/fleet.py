@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from xtgeo.simulate.land import Berth
+from xtgeo.simulate.params import Params
 from xtgeo.simulate.targets import Plan, draw_fixed, draw_ship
 
 MOORED = 0.25
@@ -52,23 +53,24 @@ class Fleet:
         return False
 
 
-def fill(rng: np.random.Generator, fleet: Fleet, berths: list[Berth], *, density: float, mpx: float, structures: bool) -> None:
-    """Places `density` vessels per megapixel of `mpx` megapixels of water, and fixed objects if there are to be any."""
-    if mpx > 0 and density > 0:
-        count = int(rng.poisson(density * mpx))
-        _moor(rng, fleet, berths, int(rng.binomial(count, MOORED)))
-        _sail(rng, fleet, count - len(fleet.plans))
-    if mpx > 0 and structures:
+def fill(rng: np.random.Generator, fleet: Fleet, berths: list[Berth], params: Params, *, mpx: float) -> None:
+    """Places vessels on `mpx` megapixels of water, and fixed objects if there are to be any."""
+    if mpx > 0 and params.density > 0:
+        count = int(rng.poisson(params.density * mpx))
+        _moor(rng, fleet, berths, int(rng.binomial(count, MOORED)), params.lengths_m)
+        _sail(rng, fleet, count - len(fleet.plans), params.lengths_m)
+    if mpx > 0 and params.structures:
         _build(rng, fleet, mpx)
 
 
-def _moor(rng, fleet: Fleet, berths: list[Berth], count: int) -> None:
+def _moor(rng, fleet: Fleet, berths: list[Berth], count: int, lengths_m: tuple[float, float] | None) -> None:
     """Up to `count` ships side to the quay."""
     for i in rng.permutation(len(berths)):
         berth = berths[i]
         if len(fleet.plans) >= count:
             return
-        ship = draw_ship(rng, 0, 0, (berth.heading_deg + 90 * rng.choice([-1, 1])) % 360, longest_m=berth.room_m)
+        heading = (berth.heading_deg + 90 * rng.choice([-1, 1])) % 360
+        ship = draw_ship(rng, 0, 0, heading, longest_m=berth.room_m, lengths_m=lengths_m)
         h = np.deg2rad(berth.heading_deg)
         off = ship.width_m / 20 + 0.8
         ship = replace(ship, row=berth.row - off * np.cos(h), column=berth.column + off * np.sin(h), smear=1.0)
@@ -76,7 +78,7 @@ def _moor(rng, fleet: Fleet, berths: list[Berth], count: int) -> None:
         fleet.place(ship, gap_px=-ship.length_m / 40)
 
 
-def _sail(rng, fleet: Fleet, count: int) -> None:
+def _sail(rng, fleet: Fleet, count: int, lengths_m: tuple[float, float] | None) -> None:
     """Ships anywhere on the water, a quarter of them in anchorages where all turn the same way."""
     anchor, together = rng.uniform((0, 0), fleet.shape), rng.uniform(0, 360)
     for _ in range(20 * count):
@@ -88,7 +90,7 @@ def _sail(rng, fleet: Fleet, count: int) -> None:
             (row, column), heading = rng.uniform((0, 0), fleet.shape), rng.uniform(0, 360)
             if rng.random() < 0.15:
                 anchor, together = np.array([row, column]), heading
-        count -= fleet.place(draw_ship(rng, row, column, float(heading % 360)), gap_px=2.0)
+        count -= fleet.place(draw_ship(rng, row, column, float(heading % 360), lengths_m=lengths_m), gap_px=2.0)
 
 
 def _build(rng, fleet: Fleet, mpx: float) -> None:

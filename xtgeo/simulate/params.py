@@ -35,6 +35,8 @@ class Conditions:
     """Azimuth ambiguities of ships and land."""
     structures: bool = True
     """Wind farms, platforms and buoys."""
+    lengths_m: tuple[float, float] | None = None
+    """Least and most length of vessels, drawn evenly by its logarithm; None: as in xView3, half of them below 40 m."""
     noise: str = "snap"
     """snap: the noise floor is taken off where something is left. clip: cut at zero. none: it stays."""
     nesz: Nesz = NESZ_2022
@@ -48,6 +50,8 @@ class Conditions:
             share = getattr(self, name)
             if share is not None and not 0 <= share <= 1:
                 raise ValueError(f"{name} is a share from 0 to 1, not {share}")
+        if self.lengths_m is not None and not 5 <= self.lengths_m[0] <= self.lengths_m[1] <= 450:
+            raise ValueError(f"lengths_m are two lengths from 5 to 450 m, the shorter one first, not {self.lengths_m}")
         if self.texture is not None and not self.texture >= 0.5:
             raise ValueError(f"the order of the texture is 0.5 or more, not {self.texture}")
 
@@ -82,6 +86,7 @@ class Params:
     """No product of the wind goes with the scene."""
     ghosts: bool
     structures: bool
+    lengths_m: tuple[float, float] | None
     noise: str
 
 
@@ -131,6 +136,7 @@ def draw_params(
         wind_missing=bool(rng.random() < 0.05),
         ghosts=fixed.ghosts,
         structures=fixed.structures,
+        lengths_m=fixed.lengths_m,
         noise=fixed.noise,
     )
 

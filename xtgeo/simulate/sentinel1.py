@@ -117,7 +117,7 @@ def _populate(
     some = np.meshgrid(*((np.arange(32) + 0.5) / 32 * n for n in shape), indexing="ij")
     mpx = float(afloat(*some).mean()) * shape[0] * shape[1] / 1e6
     fleet = Fleet(shape, afloat, ashore)
-    fill(places, fleet, berths, density=params.density, mpx=mpx, structures=params.structures)
+    fill(places, fleet, berths, params, mpx=mpx)
     return plan_echoes(echoes, fleet.plans, params, shape=shape)
 
 

@@ -126,13 +126,26 @@ def outline(hull: Polygon) -> Polygon:
     return hull.buffer(OUTLINE_MARGIN_PX, join_style="mitre", mitre_limit=2.0)
 
 
+LONGEST_FISHING_M = 90.0
+
+
 def draw_ship(
-    rng: np.random.Generator, row: float, column: float, heading_deg: float, longest_m: float = 450.0
+    rng: np.random.Generator,
+    row: float,
+    column: float,
+    heading_deg: float,
+    longest_m: float = 450.0,
+    lengths_m: tuple[float, float] | None = None,
 ) -> Plan:
-    """A vessel with the lengths of the xView3 validation labels."""
+    """A vessel with the lengths of the xView3 validation labels, or between `lengths_m`, evenly by their logarithm."""
     fishing = bool(rng.random() < 0.45)
-    mean, deviation = (3.17, 0.42) if fishing else (4.35, 0.68)
-    length = float(np.clip(np.exp(rng.normal(mean, deviation)), 7.0, longest_m))
+    if lengths_m is None:
+        mean, deviation = (3.17, 0.42) if fishing else (4.35, 0.68)
+        length = float(np.exp(rng.normal(mean, deviation)))
+    else:
+        length = float(np.exp(rng.uniform(*np.log(lengths_m))))
+        fishing = fishing and length <= LONGEST_FISHING_M
+    length = float(np.clip(length, 7.0, longest_m))
     return vessel(rng, row, column, heading_deg, length, fishing=fishing)
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from xtgeo.model import Model
+from xtgeo.model.precision import bf16_pays
 from xtgeo.model.xt import XTClassifier
 from xtgeo.train.exact import Read, classifier_step, dense_step, tiles_of
 from xtgeo.train.losses import focal_dice
@@ -25,18 +26,18 @@ from xtgeo.window import Nest, Tile
 Learn = Callable[[Model, Any], float]
 
 
-def from_crops(loss: Callable[[Tensor, Tensor], Tensor] = focal_dice, *, bf16: bool = True) -> Learn:
+def from_crops(loss: Callable[[Tensor, Tensor], Tensor] = focal_dice, *, bf16: bool | None = None) -> Learn:
     """Batches of normalised data (b, c, h, w), valid (b, h, w) and target; plain autograd.
 
-    Target (b, [t,] h, w), of which the loss sees the core, without the margin; or (b,), classes of whole images. `bf16`:
-    mixed precision.
+    Target (b, [t,] h, w), of which the loss sees the core, without the margin; or (b,), classes of whole images. bf16: mixed
+    precision; None is where it is the faster one.
     """
 
     def learn(model: Model, batch: tuple[Tensor, Tensor, Tensor]) -> float:
         device, m = model.mean.device, model.spec.margin
         data, valid, target = (t.to(device) for t in batch)
         core = (..., *(slice(m, side - m) for side in data.shape[-2:]))
-        with _precision(device, bf16):
+        with _precision(device, bf16_pays(device.type) if bf16 is None else bf16):
             logits = model.answer(data.contiguous(memory_format=torch.channels_last), valid)
         value = loss(logits, target if target.ndim == 1 else target[core])
         value.backward()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from xtgeo.errors import LabelError, OutputError
 from xtgeo.model import Model, load_model, save_model
+from xtgeo.model.precision import bf16_pays
 from xtgeo.train.areas import Areas, Stretch, area_of
 from xtgeo.train.data import OPTICAL, SAR, Augment, Crops, Sampling
 from xtgeo.train.exact import classify_whole
@@ -109,7 +110,7 @@ def train_scenes(
     _check(learnt, judged, model)
     some = list(judged) if model.spec.task == "classify" else exams(judged, seed=recipe.seed)
     data = _data(learnt, model, recipe)
-    recipe = replace(recipe, precision=_precision(model, data, recipe, folder if resume or not is_first() else None))
+    recipe = replace(recipe, precision=_precision(data, recipe, folder if resume or not is_first() else None))
     if is_first():
         enter(folder, _config(model, learnt, judged, recipe), resume=resume, overwrite=overwrite)
     training = SceneTraining(model, _learn(model, data, recipe), some, folder, recipe)
@@ -227,7 +228,7 @@ def _data(grounds: Sequence[LabelledScene], model: Model, recipe: Recipe) -> Cro
 
 def _loss(model: Model, recipe: Recipe) -> Callable[[Tensor, Tensor], Tensor]:
     if model.spec.task == "detect":
-        return centre_loss
+        return partial(centre_loss, gsd=model.spec.gsd)
     return cross_entropy if model.spec.activation == "softmax" else SEGMENT[recipe.loss]
 
 
@@ -238,10 +239,10 @@ def _learn(model: Model, data: Crops | Areas, recipe: Recipe) -> Callable:
     return from_crops(loss, bf16=recipe.precision == "bf16")
 
 
-def _precision(model: Model, data: Crops | Areas, recipe: Recipe, before: Path | None) -> str:
+def _precision(data: Crops | Areas, recipe: Recipe, before: Path | None) -> str:
     """What was asked for; of "auto" what the training before took, or what is faster: bf16 pays on some processors only.
 
-    Exact steps take fp32. By processor time of a step on one crop; on a GPU that has bf16 it always pays.
+    Exact steps take fp32.
     """
     if recipe.precision != "auto":
         return recipe.precision
@@ -249,15 +250,8 @@ def _precision(model: Model, data: Crops | Areas, recipe: Recipe, before: Path |
         return json.loads((before / RUN).read_text())["config"]["recipe"]["precision"]
     if isinstance(data, Areas):
         return "fp32"
-    if recipe.device != "cpu" and torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    batch, loss = tuple(t[None] for t in data[0]), _loss(model, recipe)
-    trial, seconds = Training(model, from_crops(loss), steps=1).model.train(), {}
-    for bf16 in (False, True, False, True):
-        learn, start = from_crops(loss, bf16=bf16), time.process_time()
-        learn(trial, batch)
-        seconds[bf16] = time.process_time() - start
-    return "bf16" if seconds[True] < 0.9 * seconds[False] else "fp32"
+    gpu = recipe.device != "cpu" and torch.cuda.is_available()
+    return "bf16" if bf16_pays("cuda" if gpu else "cpu") else "fp32"
 
 
 def _trainer(folder: Path, recipe: Recipe, training: SceneTraining, progress: bool) -> L.Trainer:
