@@ -214,7 +214,7 @@ def test_predictions_go_on_where_they_were_to_the_same_bytes_and_appear_whole(da
     out, kept = tmp_path / "out.csv", tmp_path / ".out.csv.scenes"
     with pytest.raises(OutputError, match=r"1 of 3 scenes failed, .* there is no folder"):
         predict(data, [some[0], "nope", some[1]], out, model, report=lines.append)
-    assert not out.exists() and "nope (2 of 3) failed" in lines[1] and len(lines) == 3 and len(list(kept.iterdir())) == 2
+    assert not out.exists() and "nope (2 of 3) failed" in lines[1] and len(lines) == 3 and len(list(kept.glob("*.parquet"))) == 2
     table = predict(data, some, out, model, report=lines.append)
     assert all("from an earlier run" in line for line in lines[3:]) and not kept.exists()
     assert out.read_text().splitlines()[0] == ",".join(PREDICTIONS)
@@ -223,6 +223,24 @@ def test_predictions_go_on_where_they_were_to_the_same_bytes_and_appear_whole(da
     assert out.read_bytes() == (tmp_path / "again.csv").read_bytes()
     with pytest.raises(OutputError, match="exists"):
         predict(data, some, out, model)
+
+
+def test_tiles_and_number_format_are_chosen_once_for_all_scenes_and_all_runs(data, tmp_path, monkeypatch):
+    import xtgeo.xview3 as job
+
+    measured, plan = [], job.plan
+
+    def counted(*args, engine=None, **options):
+        measured.append(engine is None)
+        return plan(*args, engine=engine, **options)
+
+    monkeypatch.setattr(job, "plan", counted)
+    model, out = load_model("points-sar"), tmp_path / "out.csv"
+    with pytest.raises(OutputError, match="1 of 3 scenes failed"):
+        predict(data, [*ids(data)[:2], "0000000000000000v"], out, model, max_memory=2 << 30)
+    assert measured == [True, False]
+    predict(data, ids(data), out, model, max_memory=2 << 30)
+    assert measured == [True, False, False, False]
 
 
 def test_what_another_threshold_or_other_pixels_gave_is_not_taken(data, tmp_path):

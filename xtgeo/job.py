@@ -98,6 +98,7 @@ def segment(
     dtype: str = "auto",
     max_memory: int | None = None,
     context: str = "tile",
+    like: Plan | None = None,
     overwrite: bool = False,
     allow_ungeoreferenced: bool = False,
     progress: Callable[[int, int, int], None] | None = None,
@@ -108,7 +109,8 @@ def segment(
     COGs on the scene's grid, `quicklook` a PNG. `threshold` is the probability that counts and `min_area` the smallest
     object in square metres (None: the model's), `crs` that of the outlines (None: the scene's, EPSG:4326 for GCPs),
     `max_memory` in bytes for the whole process. `context` "scene" lets all regions of the scene exchange information,
-    not those of a tile alone, in two passes. `progress(tiles done, tiles in all, pixels done now)` is called after each
+    not those of a tile alone, in two passes. `like`: tiles and number format are those of this plan, so that many scenes are
+    computed alike; device, dtype and max_memory then count no more. `progress(tiles done, tiles in all, pixels done now)` is called after each
     tile of each pass.
 
     While it runs, finished tiles are kept in `.<output>.journal` beside the first output; after an interruption the
@@ -135,7 +137,7 @@ def segment(
 
     return _run(
         scene, model, targets, decode, objects, area=area, crs=crs, threshold=threshold, options={"min_area": min_area},
-        device=device, dtype=dtype, max_memory=max_memory, context=context, overwrite=overwrite, progress=progress,
+        device=device, dtype=dtype, max_memory=max_memory, context=context, like=like, overwrite=overwrite, progress=progress,
     )  # fmt: skip
 
 
@@ -152,6 +154,7 @@ def detect(
     dtype: str = "auto",
     max_memory: int | None = None,
     context: str = "tile",
+    like: Plan | None = None,
     overwrite: bool = False,
     allow_ungeoreferenced: bool = False,
     progress: Callable[[int, int, int], None] | None = None,
@@ -192,7 +195,7 @@ def detect(
 
     return _run(
         scene, model, targets, decode, objects, area=area, crs=crs, threshold=threshold, options={},
-        device=device, dtype=dtype, max_memory=max_memory, context=context, overwrite=overwrite, progress=progress,
+        device=device, dtype=dtype, max_memory=max_memory, context=context, like=like, overwrite=overwrite, progress=progress,
     )  # fmt: skip
 
 
@@ -249,6 +252,7 @@ def _run(
     dtype: str,
     max_memory: int | None,
     context: str,
+    like: Plan | None,
     overwrite: bool,
     progress: Callable[[int, int, int], None] | None,
 ) -> Result:
@@ -266,11 +270,12 @@ def _run(
         "device": device,
         "dtype": dtype,
         "context": context,
+        **({} if like is None else {"like": [asdict(like.engine), like.nest.span]}),
     }
     first = next((path for name, path in targets.items() if name != "quicklook"), None)
     beside = None if first is None else first.with_name(f".{first.name}.journal")
     with open_journal(beside, identity, replace=overwrite) as journal:
-        how = _plan(scene, model, journal, device=device, dtype=dtype, max_memory=max_memory, context=context)
+        how = _plan(scene, model, journal, like, device=device, dtype=dtype, max_memory=max_memory, context=context)
         todo = _tiles(how.nest, area)
         resumed = journal.done() & todo
         pixels, first_pass = 0, len(how.nest) if context == "scene" else 0
@@ -362,21 +367,17 @@ def fingerprint(model: Model) -> str:
     return digest.hexdigest()[:16]
 
 
-def _plan(scene: Scene, model: Model, journal: Journal, **options) -> Plan:
+def _plan(scene: Scene, model: Model, journal: Journal, like: Plan | None, **options) -> Plan:
     """A new plan, or, to continue, one with the number format and tiles of the interrupted run."""
-    kept = journal.plan
-    if kept is None:
+    kept, context, limit = journal.plan, options["context"], options["max_memory"]
+    if kept is not None:
+        return plan(scene, model, engine=Engine(**kept["engine"]), span=kept["span"], max_memory=limit, context=context)
+    if like is not None:
+        how = plan(scene, model, engine=like.engine, span=like.nest.span, context=context)
+    else:
         how = plan(scene, model, **options)
-        journal.set_plan({"engine": asdict(how.engine), "span": how.nest.span})
-        return how
-    return plan(
-        scene,
-        model,
-        engine=Engine(**kept["engine"]),
-        span=kept["span"],
-        max_memory=options["max_memory"],
-        context=options["context"],
-    )
+    journal.set_plan({"engine": asdict(how.engine), "span": how.nest.span})
+    return how
 
 
 def _tiles(nest: Nest, area: shapely.Geometry | None) -> set[int]:

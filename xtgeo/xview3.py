@@ -8,18 +8,22 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from xtgeo.engine import Engine
 from xtgeo.errors import LabelError, OutputError, SceneError, XtgeoError
 from xtgeo.evaluate.xview3_files import PREDICTIONS, read_labels, to_predictions, write_predictions
 from xtgeo.grid import same_place
+from xtgeo.infer import Plan, plan
 from xtgeo.job import detect, fingerprint
 from xtgeo.model import Model
 from xtgeo.read import open_scene
 from xtgeo.read.stack import XVIEW3
+from xtgeo.scene import Scene
 from xtgeo.write.staged import check_target, reported
 
 MINUTES = 15.0
@@ -43,9 +47,8 @@ def predict(
     """The challenge's table of all scenes in `data/<scene id>/`, written to `out`, a .csv, when the last scene is done.
 
     What each scene gave, and the finished tiles of one that was interrupted, are kept in `.<out>.scenes/` until then: run again, it
-    goes on. What another model, threshold, number format or other pixels gave is not taken. The bytes are those of one run where
-    scenes get the same tiles and number format in both: name `dtype`, and leave `max_memory` out or well above the need, for it
-    limits the whole process, which grows from scene to scene. `report` is told of each scene how long it took, and when that is
+    goes on, and the bytes are those of one run: tiles and number format are chosen once, on the first scene, and kept there too. What
+    another model, threshold, number format or other pixels gave is not taken. `report` is told of each scene how long it took, and when that is
     more than `minutes`: nothing is left out to keep within them.
 
     threshold, device, dtype, max_memory: as `xtgeo.detect` takes them.
@@ -58,12 +61,13 @@ def predict(
     folder = out.with_name(f".{out.name}.scenes")
     with reported(folder):
         folder.mkdir(exist_ok=True)
-    how = {"threshold": threshold, "device": device, "dtype": dtype, "max_memory": max_memory}
-    parts, failed, which = [], [], fingerprint(model)
+    how = {"device": device, "dtype": dtype, "max_memory": max_memory}
+    choice = folder / f"{_digest([fingerprint(model), threshold, how])}.json"
+    parts, failed = [], []
     for i, scene_id in enumerate(scene_ids, 1):
         start, count = time.monotonic(), f"{scene_id} ({i} of {len(scene_ids)})"
         try:
-            part, known = _one(Path(data) / scene_id, folder, model, which, how)
+            part, known = _one(Path(data) / scene_id, choice, model, threshold, how)
         except XtgeoError as e:
             failed.append(f"{scene_id}: {e}")
             report(f"{count} failed: {e}")
@@ -73,8 +77,8 @@ def predict(
         late = f", more than the {minutes:g} that are allowed" if took > minutes else ""
         report(f"{count}: {len(parts[-1])} objects, {'from an earlier run' if known else f'{took:.1f} minutes{late}'}")
     if failed:
-        if not any(folder.iterdir()):
-            folder.rmdir()
+        if not any(folder.glob("*parquet*")):
+            shutil.rmtree(folder)
         raise OutputError(
             f"{len(failed)} of {len(scene_ids)} scenes failed, {out} is not written ({failed[0]}): mend it or leave it out and "
             "run again, the others are kept"
@@ -85,19 +89,39 @@ def predict(
     return to_predictions(table)
 
 
-def _one(place: Path, folder: Path, model: Model, which: str, how: dict) -> tuple[Path, bool]:
-    """File with the points of one scene, and whether it was there: its name tells from what pixels, by which model and how."""
+def _one(place: Path, choice: Path, model: Model, threshold: float | None, how: dict) -> tuple[Path, bool]:
+    """File with the points of one scene, and whether it was there: its name tells from what pixels, by which model and how.
+
+    choice: where tiles and number format for all scenes are kept.
+    """
     if not place.is_dir():
         raise SceneError(f"there is no folder {place}")
     if missing := [name for name in XVIEW3 if not (place / name).exists()]:
         raise SceneError(f"{place} lacks {' and '.join(missing)}: unpack or download the scene again")
     scene = open_scene(place)
-    identity = json.dumps([scene.fingerprint(), which, how], sort_keys=True)
-    part = folder / f"{place.name}_{hashlib.sha256(identity.encode()).hexdigest()[:16]}.parquet"
+    part = choice.with_name(f"{place.name}_{_digest([scene.fingerprint(), choice.stem])}.parquet")
     known = part.exists()
     if not known:
-        detect(scene, model, out=part, **how)
+        like = _chosen(choice, scene, model, how)
+        detect(scene, model, out=part, threshold=threshold, like=like)
     return part, known
+
+
+def _chosen(choice: Path, scene: Scene, model: Model, how: dict) -> Plan:
+    """The plan that was made on the first scene, for this one; the first scene's own where there is none yet."""
+    if choice.exists():
+        kept = json.loads(choice.read_text())
+        return plan(scene, model, engine=Engine(**kept["engine"]), span=kept["span"])
+    made = plan(scene, model, **how)
+    with reported(choice):
+        part = choice.with_suffix(".part")
+        part.write_text(json.dumps({"engine": asdict(made.engine), "span": made.nest.span}))
+        part.replace(choice)
+    return made
+
+
+def _digest(values: list) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def split(
