@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -121,7 +121,11 @@ class Scene:
     href: str
     """Where it was opened from."""
     time: datetime | None = None
-    """Acquisition, UTC."""
+    """Acquisition, UTC; where `row_seconds` is known, of the first row."""
+    row_seconds: float | None = None
+    """From one row to the next, where rows were acquired one after the other, as a radar's are."""
+    facts: Mapping[str, str | int | float] = field(default_factory=dict, compare=False)
+    """What else is known of the acquisition, in STAC's words: platform, sat:orbit_state, ...; changes no pixel."""
 
     def __post_init__(self):
         if len(self.bands) != len(self.indexes) or not self.bands:
@@ -167,9 +171,24 @@ class Scene:
         inside = window & Window(0, 0, *self.shape)
         return bool(inside) and self.source.maybe_valid(inside, self.indexes)
 
+    def time_at(self, rows: np.ndarray) -> np.ndarray:
+        """When rows (0.5 is the middle of the first) were acquired: datetime64[ms] in UTC, not a time where it is not known."""
+        rows = np.asarray(rows, float)
+        if self.time is None:
+            return np.full(rows.shape, np.datetime64("NaT", "ms"))
+        start = self.time.astimezone(UTC).replace(tzinfo=None) if self.time.tzinfo else self.time
+        since = np.round((rows - 0.5) * (self.row_seconds or 0.0) * 1e6).astype("timedelta64[us]")
+        return (np.datetime64(start, "us") + since).astype("datetime64[ms]")
+
+    def find(self, name: str) -> str | None:
+        """The scene's own name of a band: without regard to case, else by an alias such as red."""
+        own = {band.lower(): band for band in reversed(self.bands)} | {band: band for band in self.bands}
+        return own.get(name) or own.get(name.lower()) or own.get(self.aliases.get(name.lower(), "").lower())
+
     def select(self, *names: str) -> Scene:
-        """The scene with just these bands, in this order."""
-        missing = [name for name in names if name not in self.bands]
+        """The scene with just these bands, in this order; aliases count, and the bands keep their own names."""
+        names, asked = tuple(self.find(name) or name for name in names), names
+        missing = [name for name in asked if self.find(name) is None]
         if missing or not names:
             raise SceneError(
                 f"{self.id} has no band {', '.join(missing)}: it has {', '.join(self.bands)}; "
@@ -192,8 +211,8 @@ class Scene:
 
     def convert(self, units: str) -> Scene:
         """The scene whose reads give `units`; refused where the way there is not known or the numbers contradict it."""
-        if units == self.units:
-            return self
+        if units in (self.units, self.stored_units):
+            return replace(self, units=units)
         if units not in UNITS:
             raise SceneError(f"unknown units {units!r}; choose one of {', '.join(UNITS)}")
         if (self.stored_units, units) not in CONVERSIONS:
