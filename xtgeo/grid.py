@@ -346,6 +346,14 @@ def _apply(affine, x, y):
     return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
 
 
+def geocentric(lon, lat) -> np.ndarray:
+    """(3, n) metres from the earth's centre of places on WGS 84."""
+    a, e2 = 6378137.0, 0.0066943799901413165
+    lon, lat = np.radians(lon), np.radians(lat)
+    n = a / np.sqrt(1 - e2 * np.sin(lat) ** 2)
+    return np.stack([n * np.cos(lat) * np.cos(lon), n * np.cos(lat) * np.sin(lon), n * (1 - e2) * np.sin(lat)])
+
+
 def _direction(lon, lat) -> np.ndarray:
     lon, lat = np.radians(lon), np.radians(lat)
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
