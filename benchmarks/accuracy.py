@@ -23,7 +23,7 @@ from scipy import ndimage
 
 from xtgeo import detect, load_model, open_scene, segment
 from xtgeo.decode import fragments
-from xtgeo.detections import describe
+from xtgeo.detections import Origin, describe
 from xtgeo.evaluate import match_objects, match_points
 from xtgeo.model import Model
 from xtgeo.model.cfar import score_of
@@ -42,7 +42,7 @@ def outlines(scene: Scene, mask: np.ndarray, least: int = 3) -> gpd.GeoDataFrame
     found = fragments(mask.astype(np.uint8), mask[None].astype(np.float32), Window(0, 0, *mask.shape))
     found = found[found.pixels >= least]
     return describe(
-        found, scene.grid, shape=scene.shape, scene_id=scene.id, classes=("vessel",), timestamp=None, model="", model_version=""
+        found, scene.grid, shape=scene.shape, classes=("vessel",), origin=Origin(scene.id, "", "")
     ).to_frame()
 
 
@@ -50,7 +50,7 @@ def cfar(scene: Scene, land: np.ndarray, pfa: float = 1e-6) -> gpd.GeoDataFrame:
     """The bundled CFAR, with what lies on the true land or within 100 m of it left out: no real land mask is as good."""
     found = segment(scene, load_model("cfar"), threshold=score_of(pfa)).detections
     wet = ~ndimage.binary_dilation(land, iterations=10)
-    return found.where(wet[found["row"], found["column"]]).to_frame()
+    return found.where(wet[found["detect_scene_row"], found["detect_scene_column"]]).to_frame()
 
 
 def bright_on_water(scene: Scene, level: float = 0.12) -> gpd.GeoDataFrame:

@@ -9,7 +9,7 @@ from pyproj import Geod, Transformer
 from rasterio.control import GroundControlPoint
 
 from xtgeo.decode import Fragments, fragments
-from xtgeo.detections import FIELDS, describe
+from xtgeo.detections import FIELDS, Origin, describe
 from xtgeo.errors import SceneError
 from xtgeo.grid import GcpGrid, lonlat_to_pixel, pixel_to_lonlat
 from xtgeo.merge import merge
@@ -60,9 +60,9 @@ def objects(*polygons):
     )
 
 
-def detections(found, grid, **options):
-    options = {"classes": ("vessel",), "timestamp": None, "model": "m", "model_version": "1", "scene_id": "s"} | options
-    return describe(found, grid, shape=SHAPE, **options)
+def detections(found, grid, classes=("vessel",), **options):
+    origin = Origin(**{"scene_id": "s", "model_id": "m", "model_version": "1", **options})
+    return describe(found, grid, shape=SHAPE, classes=classes, origin=origin)
 
 
 def ship(grid, heading, length=400.0, width=80.0, row=350.3, column=260.8):
@@ -100,7 +100,7 @@ def test_area_is_that_on_the_ellipsoid_without_the_holes(grid):
 @on_all_grids
 def test_the_centre_is_the_centroid(grid):
     found = detections(objects(shapely.box(200, 300, 211, 305)), grid)
-    assert (found["row"][0], found["column"][0]) == (302, 205)
+    assert (found["detect_scene_row"][0], found["detect_scene_column"][0]) == (302, 205)
     row, column = lonlat_to_pixel(grid, found["lon"][0], found["lat"][0])
     assert row == pytest.approx(302.5, abs=0.01) and column == pytest.approx(205.5, abs=0.01)
 
@@ -192,6 +192,6 @@ def test_scores_and_classes_are_those_of_the_pixels():
 
 def test_objects_are_kept_by_size_and_by_centre():
     found = detections(objects(shapely.box(10, 10, 12, 12), shapely.box(50, 50, 60, 60)), GRIDS["utm"])
-    assert found.larger_than(1000)["row"].tolist() == [55]
-    assert found.within(shapely.box(0, 0, 30, 30))["row"].tolist() == [11]
+    assert found.larger_than(1000)["detect_scene_row"].tolist() == [55]
+    assert found.within(shapely.box(0, 0, 30, 30))["detect_scene_row"].tolist() == [11]
     assert len(found.within(shapely.box(200, 200, 230, 230))) == 0

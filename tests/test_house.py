@@ -26,6 +26,7 @@ FLOORS = [
 """From the ground up; rooms on one floor do not know each other, but for the doors below."""
 DOORS = {
     ("write", "detections"),
+    ("write", "points"),
     ("merge", "decode"),
     ("detections", "decode"),
     ("points", "detections"),

@@ -23,7 +23,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from xtgeo import open_scene
 from xtgeo.decode import NODATA, SCORE_SCALE, Fragments
-from xtgeo.detections import FIELDS, describe
+from xtgeo.detections import FIELDS, Origin, describe
 from xtgeo.errors import OutputError
 from xtgeo.grid import GcpGrid, pixel_to_lonlat
 from xtgeo.scene import Block
@@ -33,6 +33,7 @@ from xtgeo.write import FORMATS, RasterSink, VectorSink, check_crs, check_target
 SHAPE = (700, 531)
 UTM = GeoBox(SHAPE, Affine(10, 0, 500000, 0, -10, 5800000), "EPSG:32631")
 NOWHERE = GeoBox(SHAPE, Affine.identity(), None)
+OUTLINE = shapely.box(0, 0, *SHAPE[::-1])
 BOXES = [(20, 30, 23, 41), (100, 7, 104, 9), (0, 600, 5, 610)]
 
 
@@ -49,13 +50,13 @@ def detections(grid=UTM, boxes=BOXES, time=datetime(2024, 5, 6, 7, 8, 9, tzinfo=
     pixels = shapely.area(outlines).astype(int)
     found = Fragments(outlines, np.ones(n, np.uint8), pixels, pixels * 0.75, np.full(n, 0.9, "f4"), np.zeros(n, bool))
     return describe(
-        found, grid, shape=SHAPE, scene_id="a", classes=("vessel",), timestamp=time, model="m", model_version="1"
+        found, grid, shape=SHAPE, classes=("vessel",), origin=Origin("a", "m", "1", 0.5, "c", time, "p", "s1a", "ascending", 7)
     )
 
 
 def save(path, found=None, **options):
     with VectorSink(path, **options) as sink:
-        sink.write(detections() if found is None else found, ("a", SHAPE))
+        sink.write(detections() if found is None else found, ("a", OUTLINE))
     return path
 
 
@@ -63,8 +64,8 @@ def load(path):
     if path.suffix == ".parquet":
         return gpd.read_parquet(path)
     if path.suffix == ".csv":
-        table = pd.read_csv(path, dtype={"scene_id": str, "model_version": str}, parse_dates=["timestamp"])
-        return gpd.GeoDataFrame(table.drop(columns="geometry"), geometry=gpd.GeoSeries.from_wkt(table["geometry"]))
+        table = pd.read_csv(path, dtype={"scene_id": str, "model_version": str}, parse_dates=["timestamp"]).fillna({"flags": ""})
+        return gpd.GeoDataFrame(table.drop(columns=["geometry", "crs"]), geometry=gpd.GeoSeries.from_wkt(table["geometry"]))
     return gpd.read_file(path, **({"layer": "detections"} if path.suffix == ".gpkg" else {}))
 
 
@@ -77,16 +78,16 @@ formats = pytest.mark.parametrize("suffix", FORMATS)
 
 @formats
 def test_vectors_come_back_as_they_were(tmp_path, suffix):
-    frame = load(save(tmp_path / f"v{suffix}")).sort_values("row", ignore_index=True)
-    truth = detections().to_frame("EPSG:4326" if suffix == ".geojson" else None).sort_values("row", ignore_index=True)
+    frame = load(save(tmp_path / f"v{suffix}")).sort_values("detect_scene_row", ignore_index=True)
+    truth = detections().to_frame("EPSG:4326" if suffix == ".geojson" else None).sort_values("detect_scene_row", ignore_index=True)
     assert list(frame.columns) == [*FIELDS, "geometry"]
     assert os.listdir(tmp_path) == [f"v{suffix}"]
     assert shapely.hausdorff_distance(frame.geometry.values, truth.geometry.values).max() < 1e-6
     if suffix != ".csv":
         assert frame.crs == truth.crs
     for name in FIELDS:
-        assert (frame[name] == truth[name]).all(), name
-        assert frame[name].dtype.kind == truth[name].dtype.kind, name
+        assert ((frame[name] == truth[name]) | truth[name].isna() & frame[name].isna()).all(), name
+        assert frame[name].dtype.kind == truth[name].dtype.kind or truth[name].isna().all(), name
     assert str(frame["timestamp"].dt.tz) == "UTC"
 
 
@@ -95,7 +96,7 @@ def test_nothing_found_gives_a_file_with_all_columns(tmp_path, suffix):
     for when in (None, datetime(2024, 5, 6, tzinfo=UTC)):
         path = save(tmp_path / f"v{suffix}", detections(boxes=[], time=when), overwrite=True)
         if suffix == ".csv":
-            assert path.read_text().strip() == ",".join([*FIELDS, "geometry"])
+            assert path.read_text().strip() == ",".join([*FIELDS, "geometry", "crs"])
             continue
         frame = load(path)
         assert len(frame) == 0
@@ -148,8 +149,8 @@ def test_a_geopackage_has_the_scene_and_the_run(tmp_path):
 
 def test_several_scenes_make_one_layer(tmp_path):
     with VectorSink(tmp_path / "v.gpkg") as sink:
-        sink.write(detections(), ("a", SHAPE))
-        sink.write(detections(by_points()), ("b", SHAPE))
+        sink.write(detections(), ("a", OUTLINE))
+        sink.write(detections(by_points()), ("b", OUTLINE))
     frame = load(tmp_path / "v.gpkg")
     assert len(frame) == 2 * len(BOXES) and frame.crs.to_epsg() == 32631
     here, there = frame.geometry[: len(BOXES)], frame.geometry[len(BOXES) :]

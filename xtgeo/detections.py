@@ -15,11 +15,20 @@ Geometry stays in pixels of the scene until `to_frame`: radar geometry is exact 
     width_m         float     its short side
     heading_deg     float     direction of the long side, 0 to 180, clockwise from true north; bow and stern look alike
     lon, lat        float     centroid, degrees in EPSG:4326, seven decimals
-    row, column     int       pixel in which the centroid lies
+    detect_scene_row, detect_scene_column int  pixel in which the centroid lies
+    top, left, bottom, right int  rows and columns of the smallest box around it; bottom and right are the first beyond it
     timestamp       time      acquisition, UTC; null where it is not known
     touches_edge    bool      whether a pixel lies on the border of the scene, where the object may go on
-    model           text
-    model_version   text
+    distance_from_shore_km float  from the centroid to the nearest edge of land and water; null where it is not known
+    flags           text      comma-separated: "land", "infrastructure", as `xtgeo.masks` finds them; empty where there is none
+
+and of where it comes from, in points too:
+
+    product_id, platform, orbit_direction text  of the scene; null where it does not say
+    relative_orbit  int       as these
+    model_id, model_version text
+    threshold       float     probability that counted
+    config_hash     text      16 digits, equal where model, options and version of xtgeo are
 
 Metres, lon and lat are null where the scene has no place on the earth. Outlines follow the edges of pixels: the
 rectangle around an aslant ship is up to a pixel longer and wider than the ship.
@@ -42,12 +51,25 @@ from xtgeo.errors import SceneError
 from xtgeo.grid import (
     GcpGrid,
     Grid,
+    geocentric,
     grid_crs,
     is_georeferenced,
     pixel_to_crs,
     pixel_to_lonlat,
     round_the_earth,
 )
+
+ORIGIN = {
+    "product_id": "str",
+    "platform": "str",
+    "orbit_direction": "str",
+    "relative_orbit": "Int64",
+    "model_id": "str",
+    "model_version": "str",
+    "threshold": "float64",
+    "config_hash": "str",
+}
+"""Columns that say where an object comes from, and their pandas types."""
 
 FIELDS = {
     "detect_id": "str",
@@ -61,17 +83,46 @@ FIELDS = {
     "heading_deg": "float64",
     "lon": "float64",
     "lat": "float64",
-    "row": "int64",
-    "column": "int64",
+    "detect_scene_row": "int64",
+    "detect_scene_column": "int64",
+    "top": "int64",
+    "left": "int64",
+    "bottom": "int64",
+    "right": "int64",
     "timestamp": "datetime64[ms, UTC]",
     "touches_edge": "bool",
-    "model": "str",
-    "model_version": "str",
+    "distance_from_shore_km": "float64",
+    "flags": "str",
+    **ORIGIN,
 }
 """Columns of every output and their pandas types, in order."""
 
 STEP_PX = 50
 """Longest edge in pixels that is carried to another CRS or into metres as one straight line."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the objects of a run come from: what all of them say alike."""
+
+    scene_id: str
+    model_id: str
+    model_version: str
+    threshold: float = float("nan")
+    config_hash: str | None = None
+    timestamp: datetime | None = None
+    """Acquisition; without a time zone it is taken as UTC."""
+    product_id: str | None = None
+    platform: str | None = None
+    orbit_direction: str | None = None
+    relative_orbit: int | None = None
+
+    def columns(self, n: int) -> dict[str, np.ndarray]:
+        """The columns of ORIGIN for `n` objects."""
+        return {
+            name: repeat(getattr(self, name), n) if kind != "float64" else np.full(n, getattr(self, name))
+            for name, kind in ORIGIN.items()
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +155,10 @@ class Detections:
         """Some of them, by mask or index array."""
         return Detections({k: c[keep] for k, c in self.columns.items()}, self.geometry[keep], self.grid, self.fields)
 
+    def with_columns(self, **columns: np.ndarray) -> Detections:
+        """The same objects with other values in some columns."""
+        return Detections({**self.columns, **columns}, self.geometry, self.grid, self.fields)
+
     def larger_than(self, area_m2: float) -> Detections:
         """Those of at least so many square metres; refused where metres are not known."""
         if not is_georeferenced(self.grid):
@@ -129,16 +184,12 @@ def describe(
     grid: Grid,
     *,
     shape: tuple[int, int],
-    scene_id: str,
     classes: Sequence[str],
-    timestamp: datetime | None,
-    model: str,
-    model_version: str,
+    origin: Origin,
 ) -> Detections:
     """Place, size and names of whole objects.
 
-    shape: (height, width) of the scene in pixels. classes: names of the labels 1, 2, ... timestamp: without a time zone
-    it is taken as UTC.
+    shape: (height, width) of the scene in pixels. classes: names of the labels 1, 2, ...
     """
     n = len(objects)
     if n and objects.class_id.max() > len(classes):
@@ -153,8 +204,8 @@ def describe(
         lon = lat = np.full(n, np.nan)
     area, length, width, heading = _measure(objects.geometry, grid, lon, lat)
     columns = {
-        "detect_id": identify(scene_id, row, column),
-        "scene_id": repeat(scene_id, n),
+        "detect_id": identify(origin.scene_id, row, column),
+        "scene_id": repeat(origin.scene_id, n),
         "class": np.array(["", *classes], object)[objects.class_id],
         "score": np.minimum(objects.score_sum / objects.pixels, score_max).round(6),
         "score_max": score_max.round(6),
@@ -164,12 +215,14 @@ def describe(
         "heading_deg": heading.round(2) % 180,
         "lon": lon.round(7),
         "lat": lat.round(7),
-        "row": row,
-        "column": column,
-        "timestamp": np.full(n, utc(timestamp)),
+        "detect_scene_row": row,
+        "detect_scene_column": column,
+        **{name: v.astype(int) for name, v in (("top", y0), ("left", x0), ("bottom", y1), ("right", x1))},
+        "timestamp": np.full(n, utc(origin.timestamp)),
         "touches_edge": (x0 <= 0) | (y0 <= 0) | (x1 >= shape[1]) | (y1 >= shape[0]),
-        "model": repeat(model, n),
-        "model_version": repeat(model_version, n),
+        "distance_from_shore_km": np.full(n, np.nan),
+        "flags": repeat("", n),
+        **origin.columns(n),
     }
     return Detections(columns, objects.geometry, grid)
 
@@ -194,11 +247,24 @@ def on_map(polygons: np.ndarray, grid: Grid, crs: object = None) -> np.ndarray:
     turn = 0.0 if crs is None and not isinstance(grid, GcpGrid) else round_the_earth(target)
     if len(polygons) and (shapely.get_type_id(polygons) == shapely.GeometryType.POINT).all():
         return shapely.points(x, y)
-    if turn:
-        first = x[np.searchsorted(index, np.arange(len(polygons)))]
-        x = x + turn * np.round((first[index] - x) / turn)
     polygons = _many(shapely.set_coordinates(polygons.copy(), np.stack([x, y], 1)))
-    return _cut(polygons, turn) if turn else polygons
+    return _cut(_unwrapped(polygons, turn), turn) if turn else polygons
+
+
+def cut_round_the_earth(geometry: np.ndarray, crs: object) -> np.ndarray:
+    """Geometry that was carried to `crs` corner by corner: polygons over the antimeridian, which now span the earth, cut there."""
+    turn = round_the_earth(CRS(crs))
+    if not turn or (shapely.get_type_id(geometry) == shapely.GeometryType.POINT).all():
+        return geometry
+    return _cut(_unwrapped(_many(geometry), turn), turn)
+
+
+def _unwrapped(polygons: np.ndarray, turn: float) -> np.ndarray:
+    """The same with every x within half a `turn` of the first of its polygon."""
+    xy, index = shapely.get_coordinates(polygons, return_index=True)
+    first = xy[np.searchsorted(index, np.arange(len(polygons))), 0]
+    xy[:, 0] += turn * np.round((first[index] - xy[:, 0]) / turn)
+    return shapely.set_coordinates(polygons, xy)
 
 
 def _cut(polygons: np.ndarray, turn: float) -> np.ndarray:
@@ -242,18 +308,11 @@ def _measure(polygons: np.ndarray, grid: Grid, lon: np.ndarray, lat: np.ndarray)
 
 def _east_north(lon, lat, lon0, lat0) -> np.ndarray:
     """Metres to the east and to the north of (lon0, lat0) in the plane that touches WGS 84 there."""
-    d = _geocentric(lon, lat) - _geocentric(lon0, lat0)
+    d = geocentric(lon, lat) - geocentric(lon0, lat0)
     a, b = np.radians(lon0), np.radians(lat0)
     east = -np.sin(a) * d[0] + np.cos(a) * d[1]
     north = np.cos(b) * d[2] - np.sin(b) * (np.cos(a) * d[0] + np.sin(a) * d[1])
     return np.stack([east, north], axis=1)
-
-
-def _geocentric(lon, lat) -> np.ndarray:
-    a, e2 = 6378137.0, 0.0066943799901413165
-    lon, lat = np.radians(lon), np.radians(lat)
-    n = a / np.sqrt(1 - e2 * np.sin(lat) ** 2)
-    return np.stack([n * np.cos(lat) * np.cos(lon), n * np.cos(lat) * np.sin(lon), n * (1 - e2) * np.sin(lat)])
 
 
 def identify(scene_id: str, row: np.ndarray, column: np.ndarray) -> np.ndarray:
@@ -267,10 +326,10 @@ def identify(scene_id: str, row: np.ndarray, column: np.ndarray) -> np.ndarray:
     return np.array(names, object)
 
 
-def repeat(text: str, n: int) -> np.ndarray:
+def repeat(value: object, n: int) -> np.ndarray:
     """A column that says the same n times."""
     column = np.empty(n, object)
-    column[:] = text
+    column[:] = value
     return column
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ import shapely
 from xtgeo.backscatter import backscatter, has_backscatter
 from xtgeo.choose import adapt
 from xtgeo.decode import SCORE_SCALE, Fragments, fragments, labels, quantise
-from xtgeo.detections import Detections, describe
+from xtgeo.detections import Detections, Origin, describe
 from xtgeo.engine import Engine, pick_device
 from xtgeo.errors import ModelError, OutputError, SceneError
 from xtgeo.infer import Plan, plan, predict
@@ -36,7 +37,10 @@ from xtgeo.read.area import pixels_inside, read_area
 from xtgeo.scene import Block, Scene
 from xtgeo.window import Nest
 from xtgeo.write import FORMATS, RasterSink, VectorSink, check_crs, check_target, together, write_quicklook
+from xtgeo.write.dataset import check_dataset, crs_of_dataset
 
+CELL_PX = 64
+"""How exactly the outline of what was looked at is known, in pixels."""
 SUFFIXES = {"out": FORMATS, "mask": (".tif", ".tiff"), "scores": (".tif", ".tiff"), "quicklook": (".png",)}
 
 
@@ -100,6 +104,7 @@ def segment(
     context: str = "tile",
     like: Plan | None = None,
     overwrite: bool = False,
+    append: bool = False,
     allow_ungeoreferenced: bool = False,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> Result:
@@ -113,6 +118,9 @@ def segment(
     computed alike; device, dtype and max_memory then count no more. `progress(tiles done, tiles in all, pixels done now)` is called after each
     tile of each pass.
 
+    `append` adds the outlines to a dataset of many scenes: a .gpkg, or a folder named .parquet with a file for each scene, in
+    EPSG:4326 unless `crs` says otherwise when it is begun. A scene that is there is refused, or replaced with `overwrite`.
+
     While it runs, finished tiles are kept in `.<output>.journal` beside the first output; after an interruption the
     same call continues there and gives the same bytes. Outputs appear under their names only when complete.
 
@@ -123,21 +131,22 @@ def segment(
     if min_area is None:
         min_area = spec.min_area if scene.is_georeferenced else 0.0
     area = None if aoi is None else read_area(aoi, scene)
-    targets = _targets(scene, aoi, crs, overwrite, out=out, mask=mask, scores=scores, quicklook=quicklook)
+    targets = _targets(scene, aoi, crs, overwrite, append, out=out, mask=mask, scores=scores, quicklook=quicklook)
 
     def decode(block: Block) -> dict[str, bytes]:
         return _decode(block, model, threshold, area, wanted=targets)
 
-    def objects(journal: Journal) -> Detections:
+    def objects(journal: Journal, origin: Origin) -> Detections:
         whole = merge(Fragments.from_bytes(packed) for _, packed in journal.get("fragments"))
-        detections = describe(whole, scene.grid, shape=scene.shape, classes=spec.classes, **_labels(scene, spec))
+        detections = describe(whole, scene.grid, shape=scene.shape, classes=spec.classes, origin=origin)
         if area is not None:
             detections = detections.within(area)
         return detections.larger_than(min_area) if min_area else detections
 
     return _run(
         scene, model, targets, decode, objects, area=area, crs=crs, threshold=threshold, options={"min_area": min_area},
-        device=device, dtype=dtype, max_memory=max_memory, context=context, like=like, overwrite=overwrite, progress=progress,
+        device=device, dtype=dtype, max_memory=max_memory, context=context, like=like, overwrite=overwrite, append=append,
+        progress=progress,
     )  # fmt: skip
 
 
@@ -156,6 +165,7 @@ def detect(
     context: str = "tile",
     like: Plan | None = None,
     overwrite: bool = False,
+    append: bool = False,
     allow_ungeoreferenced: bool = False,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> Result:
@@ -167,7 +177,7 @@ def detect(
     scene, spec = _ready(scene, model, "segment" if model.spec.points else "detect", allow_ungeoreferenced), model.spec
     threshold = spec.threshold if threshold is None else threshold
     area = None if aoi is None else read_area(aoi, scene)
-    targets = _targets(scene, aoi, crs, overwrite, out=out, quicklook=quicklook)
+    targets = _targets(scene, aoi, crs, overwrite, append, out=out, quicklook=quicklook)
     radius = round(spec.separation / spec.gsd / model.cell_px)
 
     def decode(block: Block) -> dict[str, bytes]:
@@ -175,7 +185,7 @@ def detect(
             return _decode(block, model, threshold, area, wanted=targets)
         return {"peaks": find_peaks(block, threshold=threshold, radius=radius, stride=model.cell_px).to_bytes()}
 
-    def objects(journal: Journal) -> Detections:
+    def objects(journal: Journal, origin: Origin) -> Detections:
         parts = [_outlines(journal, spec)] if spec.points else (Peaks.from_bytes(p) for _, p in journal.get("peaks"))
         whole = merge_peaks(parts, radius=radius)
         sigma0 = contrast = np.full((len(scene.bands), len(whole)), np.nan)
@@ -188,14 +198,14 @@ def detect(
             gsd=spec.gsd,
             sigma0_db=dict(zip((band.lower() for band in scene.bands), sigma0, strict=True)),
             contrast_db=contrast.max(0),
-            threshold=threshold,
-            **_labels(scene, spec),
+            origin=origin,
         )
         return detections if area is None else detections.within(area)
 
     return _run(
         scene, model, targets, decode, objects, area=area, crs=crs, threshold=threshold, options={},
-        device=device, dtype=dtype, max_memory=max_memory, context=context, like=like, overwrite=overwrite, progress=progress,
+        device=device, dtype=dtype, max_memory=max_memory, context=context, like=like, overwrite=overwrite, append=append,
+        progress=progress,
     )  # fmt: skip
 
 
@@ -221,20 +231,33 @@ def _ready(scene: Scene, model: Model, task: str, allow_ungeoreferenced: bool) -
     return scene
 
 
-def _targets(scene: Scene, aoi, crs: str | None, overwrite: bool, **paths) -> dict[str, Path]:
+def _targets(scene: Scene, aoi, crs: str | None, overwrite: bool, append: bool, **paths) -> dict[str, Path]:
     """The outputs that were asked for, by name; refused where one cannot be written, before any work is done."""
     targets = {name: Path(path) for name, path in paths.items() if path is not None}
-    _check_targets(targets, [*scene.source.files, *([] if aoi is None else [aoi])], overwrite=overwrite)
     if crs is not None:
         check_crs(crs)
+    if append and "out" in targets:
+        if not scene.is_georeferenced:
+            raise OutputError(f"{scene.id} has no place on the earth and cannot stand beside other scenes; leave --append out")
+        check_dataset(targets["out"], scene.id, overwrite=overwrite)
+        crs_of_dataset(targets["out"], crs)
+    alone = {name: path for name, path in targets.items() if not (append and name == "out")}
+    _check_targets(alone, [*scene.source.files, *([] if aoi is None else [aoi])], overwrite=overwrite)
+    if crs is not None:
         if not scene.is_georeferenced:
             raise OutputError(f"{scene.id} has no place on the earth, outlines cannot be put into {crs}; leave --crs out")
     return targets
 
 
-def _labels(scene: Scene, spec: Spec) -> dict:
+def _origin(scene: Scene, spec: Spec, config: dict) -> Origin:
     """What every object of a run says alike."""
-    return {"scene_id": scene.id, "timestamp": scene.time, "model": spec.name, "model_version": spec.version}
+    facts = getattr(scene, "facts", {})
+    told = {name: facts.get(name) for name in ("product_id", "platform", "orbit_direction", "relative_orbit")}
+    return Origin(scene.id, spec.name, spec.version, config["threshold"], _digest(config), scene.time, **told)
+
+
+def _digest(plain: object) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _run(
@@ -242,7 +265,7 @@ def _run(
     model: Model,
     targets: dict[str, Path],
     decode: Callable[[Block], dict[str, bytes]],
-    objects: Callable[[Journal], Detections],
+    objects: Callable[[Journal, Origin], Detections],
     *,
     area: shapely.Geometry | None,
     crs: str | None,
@@ -254,6 +277,7 @@ def _run(
     context: str,
     like: Plan | None,
     overwrite: bool,
+    append: bool,
     progress: Callable[[int, int, int], None] | None,
 ) -> Result:
     """The work that all tasks share: `decode` says what is kept of a tile's answer, `objects` what it is together."""
@@ -273,7 +297,9 @@ def _run(
         **({} if like is None else {"like": [asdict(like.engine), like.nest.span]}),
     }
     first = next((path for name, path in targets.items() if name != "quicklook"), None)
-    beside = None if first is None else first.with_name(f".{first.name}.journal")
+    # Several scenes may be on their way into one dataset.
+    who = f"{first.name}.{scene.id}" if append and first == targets.get("out") else first.name if first else ""
+    beside = None if first is None else first.with_name(f".{who}.journal")
     with open_journal(beside, identity, replace=overwrite) as journal:
         how = _plan(scene, model, journal, like, device=device, dtype=dtype, max_memory=max_memory, context=context)
         todo = _tiles(how.nest, area)
@@ -287,32 +313,45 @@ def _run(
             scene, model, plan=how, tiles=set(rest), looked=lambda n: report(len(resumed) + n, total, 0)
         )
         for n, (tile, block) in enumerate(zip(rest, blocks, strict=True), first_pass + len(resumed) + 1):
-            measured = str(np.count_nonzero(block.valid)).encode()
-            journal.put(tile, measured=measured, **decode(block))
+            journal.put(tile, valid=_cells(block.valid), **decode(block))
             pixels += how.nest[tile].core.h * how.nest[tile].core.w
             report(n, total, pixels)
-        if not any(int(count) for _, count in journal.get("measured")):
+        if not any(any(cells) for _, cells in journal.get("valid")):
             journal.clear()
             raise SceneError(
                 f"{scene.id} holds no valid pixel{' in the area' if area is not None else ''}: all is nodata; "
                 "check the file, or name its nodata value with --nodata"
             )
-        detections = objects(journal)
-        run = {
+        config = {
             "xtgeo": version("xtgeo-sat"),
-            "model": spec.name,
-            "model_version": spec.version,
-            "scene": scene.id,
-            "source": str(scene.href),
+            "model": identity["model"],
             "bands": ", ".join(scene.bands),
             "units": scene.units,
             "threshold": threshold,
-            **({"min_area_m2": options["min_area"]} if "min_area" in options else {}),
+            **options,
+            "aoi": identity["aoi"],
             "dtype": how.engine.dtype,
             "tile_px": how.nest.side,
             "context": context,
         }
-        _write(scene, model, journal, detections, how.nest, targets, crs=crs, run=run, overwrite=overwrite)
+        detections = objects(journal, _origin(scene, spec, config))
+        footprint = _looked_at(journal, how.nest, area)
+        run = {
+            "scene_id": scene.id,
+            "source": str(scene.href),
+            "xtgeo": config["xtgeo"],
+            "model_id": spec.name,
+            "model_version": spec.version,
+            "weights": fingerprint(model),
+            "config_hash": _digest(config),
+            **{name: config[name] for name in ("bands", "units", "threshold")},
+            **({"min_area_m2": options["min_area"]} if "min_area" in options else {}),
+            **{name: config[name] for name in ("dtype", "tile_px", "context")},
+        }
+        _write(
+            scene, model, journal, detections, how.nest, targets, footprint=footprint, crs=crs, run=run, overwrite=overwrite,
+            append=append,
+        )  # fmt: skip
     seconds = time.monotonic() - start
     h, w = scene.shape
     summary = Summary(
@@ -410,7 +449,32 @@ def _unpack(packed: bytes, shape: tuple[int, ...]) -> np.ndarray:
     return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
-def _write(scene, model, journal, detections, nest, targets, *, crs, run, overwrite) -> None:
+def _cells(valid: np.ndarray) -> bytes:
+    """One bit for each square of CELL_PX pixels of a tile's core: whether anything was measured in it."""
+    h, w = valid.shape
+    rows, columns = np.arange(0, h, CELL_PX), np.arange(0, w, CELL_PX)
+    return np.packbits(np.logical_or.reduceat(np.logical_or.reduceat(valid, rows, 0), columns, 1)).tobytes()
+
+
+def _looked_at(journal: Journal, nest: Nest, area: shapely.Geometry | None) -> shapely.Geometry:
+    """Where pixels were measured and looked at, to CELL_PX; x = column, y = row of the scene."""
+    boxes = []
+    for tile, packed in journal.get("valid"):
+        core = nest[tile].core
+        rows, columns = -(-core.h // CELL_PX), -(-core.w // CELL_PX)
+        cells = np.unpackbits(np.frombuffer(packed, np.uint8), count=rows * columns).reshape(rows, columns)
+        edges = np.diff(np.pad(cells, ((0, 0), (1, 1))).astype(np.int8))
+        # Both go row by row, so the n-th run of cells begins and ends at the n-th of each.
+        (y, begin), (_, end) = np.nonzero(edges == 1), np.nonzero(edges == -1)
+        y0, x0 = core.y + y * CELL_PX, core.x + begin * CELL_PX
+        boxes.append(
+            shapely.box(x0, y0, np.minimum(core.x + end * CELL_PX, core.x + core.w), np.minimum(y0 + CELL_PX, core.y + core.h))
+        )
+    whole = shapely.simplify(shapely.union_all(np.concatenate(boxes)), 0)
+    return whole if area is None else shapely.intersection(whole, area)
+
+
+def _write(scene, model, journal, detections, nest, targets, *, footprint, crs, run, overwrite, append) -> None:
     """Every file that was asked for, all of them or none."""
     classes, count = model.spec.classes, len(model.spec.classes)
     rasters = {
@@ -428,5 +492,5 @@ def _write(scene, model, journal, detections, nest, targets, *, crs, run, overwr
         if "quicklook" in targets:
             write_quicklook(targets["quicklook"], scene, detections, overwrite=overwrite)
         if "out" in targets:
-            with VectorSink(targets["out"], crs=crs, run=run, overwrite=overwrite) as sink:
-                sink.write(detections, (scene.id, scene.shape))
+            with VectorSink(targets["out"], crs=crs, run=run, overwrite=overwrite, append=append) as sink:
+                sink.write(detections, (scene.id, footprint))

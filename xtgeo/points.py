@@ -13,26 +13,26 @@
     is_fishing              bool   null where it is no vessel, or not known to be one
     fishing_score           float  probability that it is a fishing vessel; null where it is no vessel, or not known to be one
     vessel_length_m         float  null where it is no vessel, or where metres are not known
-    distance_from_shore_km  float  null: not known
+    distance_from_shore_km  float  to the nearest edge of land and water; null where it is not known
     sigma0_vv_db, sigma0_vh_db float  of the brightest pixel; null where the scene lacks the band or is no calibrated radar image
     contrast_db             float  of that pixel over the mean of a ring 0.2 to 0.4 km around it (at 10 m), in the band where it
                                    is largest; null where that is not known
-    flags               text   comma-separated; "edge" within a ship's length of the scene's border
-    model_id, model_version text
-    threshold               float  presence_score from which a point is kept
+    flags               text   comma-separated; "edge" within a ship's length of the scene's border; "land", "infrastructure" as
+                                   `xtgeo.masks` finds them
+
+and the columns of `xtgeo.detections` that say where an object comes from; threshold is the presence_score from which a point is
+kept. A point has no box and no outline.
 
 Names follow xView3 and Global Fishing Watch's public tables where they have one.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import numpy as np
 import pandas as pd
 import shapely
 
-from xtgeo.detections import Detections, identify, repeat, utc
+from xtgeo.detections import ORIGIN, Detections, Origin, identify, repeat, utc
 from xtgeo.grid import Grid, is_georeferenced, pixel_size_m, pixel_to_lonlat
 from xtgeo.peaks import Peaks
 
@@ -55,9 +55,7 @@ FIELDS = {
     "sigma0_vh_db": "float64",
     "contrast_db": "float64",
     "flags": "str",
-    "model_id": "str",
-    "model_version": "str",
-    "threshold": "float64",
+    **ORIGIN,
 }
 """Columns of every output and their pandas types, in order."""
 EDGE_PX = 20
@@ -72,11 +70,7 @@ def describe_points(
     gsd: float,
     sigma0_db: dict[str, np.ndarray],
     contrast_db: np.ndarray,
-    threshold: float,
-    scene_id: str,
-    timestamp: datetime | None,
-    model: str,
-    model_version: str,
+    origin: Origin,
 ) -> Detections:
     """Place and attributes of the points of a whole scene; geometry are points, x = column, y = row.
 
@@ -95,9 +89,9 @@ def describe_points(
     vessel, fishing, unknown = peaks.vessel >= 0.5, peaks.fishing >= 0.5, np.isnan(peaks.vessel)
     far = np.minimum.reduce([peaks.row, peaks.column, shape[0] - peaks.row, shape[1] - peaks.column])
     columns = {
-        "detect_id": identify(scene_id, row, column),
-        "scene_id": repeat(scene_id, n),
-        "timestamp": np.full(n, utc(timestamp)),
+        "detect_id": identify(origin.scene_id, row, column),
+        "scene_id": repeat(origin.scene_id, n),
+        "timestamp": np.full(n, utc(origin.timestamp)),
         "lon": lon.round(7),
         "lat": lat.round(7),
         "detect_scene_row": row,
@@ -112,8 +106,6 @@ def describe_points(
         **{f"sigma0_{band}_db": sigma0_db.get(band, np.full(n, np.nan)).round(2) for band in ("vv", "vh")},
         "contrast_db": contrast_db.round(2),
         "flags": np.where(far < EDGE_PX, "edge", "").astype(object),
-        "model_id": repeat(model, n),
-        "model_version": repeat(model_version, n),
-        "threshold": np.full(n, threshold),
+        **origin.columns(n),
     }
     return Detections(columns, shapely.points(peaks.column, peaks.row), grid, FIELDS)

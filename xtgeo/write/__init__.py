@@ -3,6 +3,9 @@
 from xtgeo.write.quicklook import write_quicklook
 from xtgeo.write.raster import RasterSink
 from xtgeo.write.staged import check_target, together
-from xtgeo.write.vector import FORMATS, VectorSink, check_crs
+from xtgeo.write.tables import FORMATS, Tables, read_tables
+from xtgeo.write.vector import VectorSink, check_crs
 
-__all__ = ["FORMATS", "RasterSink", "VectorSink", "check_crs", "check_target", "together", "write_quicklook"]
+__all__ = [
+    "FORMATS", "RasterSink", "Tables", "VectorSink", "check_crs", "check_target", "read_tables", "together", "write_quicklook",
+]  # fmt: skip

@@ -8,7 +8,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -43,6 +43,7 @@ def check_target(path: os.PathLike | str, *, suffixes: tuple[str, ...] = (), ove
 
 
 _waiting: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("waiting", default=None)
+_held: ContextVar[ExitStack | None] = ContextVar("held", default=None)
 
 
 @contextmanager
@@ -50,15 +51,29 @@ def together() -> Iterator[None]:
     """Files that are staged inside appear under their names all at once at the end, or none of them does."""
     waiting: list[tuple[Path, Path]] = []
     token = _waiting.set(waiting)
-    try:
+    with ExitStack() as stack:
+        held = _held.set(stack)
+        try:
+            yield
+            for part, path in waiting:
+                with reported(path):
+                    os.replace(part, path)
+        finally:
+            _waiting.reset(token)
+            _held.reset(held)
+            for part, _ in waiting:
+                _remove(part)
+
+
+@contextmanager
+def until_placed(lock: AbstractContextManager) -> Iterator[None]:
+    """Holds a lock until what is staged inside has its name: inside `together` to its end."""
+    if (stack := _held.get()) is not None:
+        stack.enter_context(lock)
         yield
-        for part, path in waiting:
-            with reported(path):
-                os.replace(part, path)
-    finally:
-        _waiting.reset(token)
-        for part, _ in waiting:
-            _remove(part)
+        return
+    with lock:
+        yield
 
 
 @contextmanager
