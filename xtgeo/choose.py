@@ -18,16 +18,15 @@ LARGEST_RATIO = 2.0
 
 
 def present(scene: Scene, spec: Spec) -> tuple[str, ...]:
-    """The model's bands that the scene has, in the model's order. Names are compared without regard to case."""
-    have = {band.lower(): band for band in scene.bands}
-    return tuple(have[band.lower()] for band in spec.bands if band.lower() in have)
+    """The scene's bands that the model asks for, in the model's order; see `Scene.find`."""
+    return tuple(found for band in spec.bands if (found := scene.find(band)))
 
 
 def misfits(scene: Scene, spec: Spec, *, check_gsd: bool = True) -> list[str]:
     """Why the model cannot be used on the scene; empty where it can."""
     reasons = []
-    found = {band.lower() for band in present(scene, spec)}
-    missing = [band for band in spec.bands if band.lower() not in found]
+    missing = [band for band in spec.bands if not scene.find(band)]
+    found = len(missing) < len(spec.bands)
     if not found or not set(missing) <= set(spec.optional):
         needed = missing if found else spec.bands
         reasons.append(f"it needs the bands {', '.join(needed)}; the scene has {', '.join(scene.bands)}")

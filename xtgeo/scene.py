@@ -32,6 +32,7 @@ UNITS = {
     "dn10000": "reflectance x 10000, as in Sentinel-2 products",
     "dn": "raw digital numbers, not calibrated",
     "rgb": "red, green and blue for the eye, 0 to 255",
+    "kelvin": "surface or brightness temperature in kelvins",
     "unknown": "nothing says what the numbers mean",
 }
 
@@ -46,7 +47,7 @@ CONVERSIONS = {
 }
 
 
-TYPICAL = {"db": (-70, 25), "linear": (0, 10), "amplitude": (0, np.inf), "reflectance": (-1, 3)}
+TYPICAL = {"db": (-70, 25), "linear": (0, 10), "amplitude": (0, np.inf), "reflectance": (-1, 3), "kelvin": (100, 500)}
 """Between what the middle of a scene's values lies, for units that can be told apart by it."""
 
 
@@ -126,6 +127,8 @@ class Scene:
     """From one row to the next, where rows were acquired one after the other, as a radar's are."""
     facts: Mapping[str, str | int | float] = field(default_factory=dict, compare=False)
     """What else is known of the acquisition, in STAC's words: platform, sat:orbit_state, ...; changes no pixel."""
+    aliases: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Other names of bands, in lower case: {"red": "B04"}."""
 
     def __post_init__(self):
         if len(self.bands) != len(self.indexes) or not self.bands:

@@ -21,6 +21,7 @@ from scipy.ndimage import distance_transform_edt, map_coordinates
 from xtgeo.errors import SceneError
 from xtgeo.grid import lonlat_to_pixel, pixel_size_m, pixel_to_crs, pixel_to_lonlat
 from xtgeo.read.gdal import quietly, reason
+from xtgeo.read.regrid import mix, nearest, taps
 from xtgeo.read.stack import XVIEW3
 from xtgeo.scene import Scene
 from xtgeo.window import Window
@@ -213,20 +214,12 @@ def _meaning(name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _nearest(values: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    y, x = (np.clip(np.floor(np.nan_to_num(v)).astype(int), 0, n - 1) for v, n in zip((row, column), values.shape, strict=True))
+    y, x = (nearest(np.nan_to_num(v), n) for v, n in zip((row, column), values.shape, strict=True))
     return values[y[:, 0]][:, x[0]] if y.shape[1] == x.shape[0] == 1 else values[y, x]
 
 
 def _bilinear(values: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
     """Between the centres of cells; beyond those at the rim their values go on."""
     if row.shape[1] == 1 and column.shape[0] == 1:
-        return _linear(_linear(values.T, column[0]).T, row[:, 0])
+        return mix(values, taps(row[:, 0], values.shape[0]), taps(column[0], values.shape[1]))
     return map_coordinates(values, [row - 0.5, column - 0.5], order=1, mode="nearest")
-
-
-def _linear(values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Rows of `values` mixed for each place in `at`."""
-    below = np.floor(at - 0.5)
-    share = (at - 0.5 - below)[:, None]
-    low, high = (np.clip(below + n, 0, len(values) - 1).astype(int) for n in (0, 1))
-    return values[low] * (1 - share) + values[high] * share

@@ -26,6 +26,8 @@ Key = tuple
 class BlockCache:
     """At most `limit` bytes of decoded blocks, shared by all threads; each is decoded by one thread while others wait.
 
+    Several files may share it: a block is judged by the window that its own file was last read in.
+
     When everything held is still needed, new blocks are handed out and not kept: a scan too wide for the cache then
     decodes some blocks again, instead of every one. Pickled empty.
     """
@@ -41,6 +43,7 @@ class BlockCache:
         self._process, self._lock = os.getpid(), threading.Lock()
         self._held: dict[Key, np.ndarray] = {}
         self._decoding: dict[Key, Future] = {}
+        self._scans: dict[object, tuple[range, range]] = {}
         self._bytes = 0
 
     def blocks(self, what: object, rows: range, columns: range, decode: Callable[[int, int], np.ndarray]) -> dict:
@@ -49,6 +52,7 @@ class BlockCache:
             self._forget()
         found, mine, others = {}, {}, {}
         with self._lock:
+            self._scans[what] = rows, columns
             for row in rows:
                 for column in columns:
                     key = (what, row, column)
@@ -62,7 +66,7 @@ class BlockCache:
         try:
             for (row, column), future in mine.items():
                 block = decode(row, column)
-                self._keep((what, row, column), block, rows, columns)
+                self._keep((what, row, column), block, (rows, columns))
                 found[row, column] = block
                 del waiting[row, column]
                 future.set_result(block)
@@ -75,23 +79,29 @@ class BlockCache:
             raise
         return found | {at: future.result() for at, future in others.items()}
 
-    def _keep(self, key: Key, block: np.ndarray, rows: range, columns: range):
+    def _keep(self, key: Key, block: np.ndarray, scan: tuple[range, range]):
         with self._lock:
             del self._decoding[key]
             if self._bytes + block.nbytes > self.limit:
-                self._drop(block.nbytes, _worth(key, rows, columns), rows, columns)
+                self._drop(block.nbytes, _worth(key, *scan), key[0], scan)
             if self._bytes + block.nbytes <= self.limit:
                 self._held[key] = block
                 self._bytes += block.nbytes
 
-    def _drop(self, needed: int, worth: int, rows: range, columns: range):
-        """Let go of what is worth less to a scan that is now at this rectangle: the least and the oldest first."""
-        worths = {key: _worth(key, rows, columns) for key in self._held}
+    def _drop(self, needed: int, worth: int, what: object, scan: tuple[range, range]):
+        """Let go of what is worth less, with the scan of `what` at this rectangle: the least and the oldest first."""
+        scans = self._scans | {what: scan}
+        worths = {key: _worth(key, *scans[key[0]]) for key in self._held}
         for less in range(worth):
             for key in [key for key, w in worths.items() if w == less]:
                 if self._bytes + needed <= self.limit:
                     return
                 self._bytes -= self._held.pop(key).nbytes
+
+
+def shared(limit: int | BlockCache) -> BlockCache:
+    """A cache of so many bytes; one that is there already is itself."""
+    return limit if isinstance(limit, BlockCache) else BlockCache(limit)
 
 
 def _worth(key: Key, rows: range, columns: range) -> int:

@@ -9,17 +9,29 @@ that restore it in turn leave whichever value came last.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import rasterio
 from rasterio.env import set_gdal_config
-from rasterio.errors import NotGeoreferencedWarning
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from xtgeo.read.remote import Answer, is_url, patiently, refusal
 
 CACHE_BYTES = 32 << 20
-REMOTE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_HTTP_MAX_RETRY": 3, "GDAL_HTTP_RETRY_DELAY": 1}
+REMOTE = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_MAX_RETRY": "3",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+    "GDAL_HTTP_CONNECTTIMEOUT": "10",
+    # A server that sends less than a kilobyte a second for half a minute has stalled.
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",
+    "GDAL_HTTP_LOW_SPEED_TIME": "30",
+}
+"""How files are fetched, where the user's environment does not say otherwise."""
 SCHEMES = {
     "http://": "/vsicurl/http://",
     "https://": "/vsicurl/https://",
@@ -45,6 +57,20 @@ def is_remote(path: str) -> bool:
     return path.startswith(("/vsicurl/", "/vsis3/", "/vsigs/", "/vsiaz/"))
 
 
+def local_file(path: str) -> str | None:
+    """The file on this machine that holds this: itself, or the zip or tar it lies in; None for what is elsewhere."""
+    if os.path.exists(path):
+        return path
+    if not path.startswith(("/vsizip/", "/vsitar/")):
+        return None
+    inner = path[len("/vsizip/") :]
+    if inner.startswith("{"):
+        inner = inner[1:].partition("}")[0]
+    while inner and not os.path.isfile(inner):
+        inner = inner.rpartition("/")[0]
+    return inner or None
+
+
 def bound_cache():
     """Set GDAL's block cache to a size that does not count."""
     if "GDAL_CACHEMAX" not in os.environ:
@@ -53,31 +79,32 @@ def bound_cache():
 
 def environment(path: str) -> rasterio.Env:
     """Where GDAL's warnings go to logging instead of stderr, and remote folders are not listed file by file."""
-    return rasterio.Env(**(REMOTE if is_remote(path) else {}))
+    own = os.environ.keys() | (rasterio.env.getenv().keys() if rasterio.env.hasenv() else set())
+    return rasterio.Env(**{key: value for key, value in REMOTE.items() if is_remote(path) and key not in own})
 
 
 class Handles:
     """One open dataset for each thread of each process: GDAL's are not thread-safe. Closed when the thread ends."""
 
-    def __init__(self, path: str, level: int | None):
-        self.path, self.level = path, level
+    def __init__(self, path: str, level: int | None, drivers: tuple[str, ...] | None):
+        self.path, self.level, self.drivers = path, level, drivers
         self._local = threading.local()
 
     def __reduce__(self):
-        return Handles, (self.path, self.level)
+        return Handles, (self.path, self.level, self.drivers)
 
     def dataset(self) -> rasterio.DatasetReader:
         """This thread's own."""
         process, dataset = getattr(self._local, "held", (None, None))
         if process != os.getpid():
-            dataset = _open(self.path, self.level)
+            dataset = self._open()
             self._local.held = os.getpid(), dataset
         return dataset
 
-
-def _open(path: str, level: int | None) -> rasterio.DatasetReader:
-    with quietly():
-        return rasterio.open(path) if level is None else rasterio.open(path, overview_level=level)
+    def _open(self) -> rasterio.DatasetReader:
+        options = {} if self.level is None else {"overview_level": self.level}
+        with quietly():
+            return rasterio.open(self.path, driver=None if self.drivers is None else list(self.drivers), **options)
 
 
 @contextmanager
@@ -89,6 +116,22 @@ def quietly() -> Iterator[None]:
     with _filtering, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
+
+
+def steadily(path: str, task: Callable[[], Answer]) -> Answer:
+    """What `task` gives, tried again where a network is in between, unless the server has said no."""
+    if not is_remote(path):
+        return task()
+    return patiently(task, (RasterioError,), lambda error: _PERMANENT.search(reason(error)) or refused(path))
+
+
+def refused(path: str) -> str:
+    """Why the server gives nothing of a file, in words; GDAL does not say so when it happens in the middle of a file."""
+    url = path.removeprefix("/vsicurl/")
+    return refusal(url) if is_url(url) else ""
+
+
+_PERMANENT = re.compile(r"response code: 4(?!29)\d\d|not recognized|not exist|Access ?Denied|InvalidAccessKey", re.IGNORECASE)
 
 
 def reason(error: BaseException) -> str:

@@ -12,8 +12,8 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from xtgeo.errors import SceneError
-from xtgeo.read.blocks import BlockCache
-from xtgeo.read.gdal import Handles, bound_cache, environment, gdal_path, is_remote, reason
+from xtgeo.read.blocks import BlockCache, shared
+from xtgeo.read.gdal import Handles, bound_cache, environment, gdal_path, is_remote, local_file, reason
 from xtgeo.read.header import Header, begins_as_tiff, read_header, refuse_truncated
 from xtgeo.read.strips import Strips, find_strips
 from xtgeo.window import Window
@@ -47,6 +47,8 @@ class RasterSource:
     """Number of the alpha band."""
     has_offsets: bool
     """Whether the file tells where each block lies, so that missing ones are seen."""
+    saturated: float | None = None
+    """The file's number, before scale and offset, that stands for too much to be measured."""
     levels: int = 0
     """How many overviews there are, finest first."""
     level: int | None = None
@@ -103,11 +105,13 @@ class RasterSource:
             nodata = self.nodata[index - 1]
             floor = -np.inf if self.lowest is None else (self.lowest - self.offsets[index - 1]) / self.scales[index - 1]
             low, high = float(stored.min()), float(stored.max())  # NaN where there is one
-            beyond = nodata is None or nodata < low or nodata > high
+            beyond = all(value is None or value < low or value > high for value in (nodata, self.saturated))
             if beyond and np.isfinite(high - low) and low >= floor:
                 continue  # what most blocks are: all measured, seen in two passes
             if nodata is not None and _fits(nodata, stored.dtype):
                 valid &= stored != stored.dtype.type(nodata)
+            if self.saturated is not None and _fits(self.saturated, stored.dtype):
+                valid &= stored != stored.dtype.type(self.saturated)
             if stored.dtype.kind == "f":
                 valid &= np.isfinite(band)
             if self.lowest is not None:
@@ -127,7 +131,7 @@ class RasterSource:
         def decode(row: int, column: int) -> np.ndarray:
             return self._decode(Window(row * h, column * w, h, w) & Window(0, 0, *self.shape), indexes)
 
-        for (row, column), block in self.cache.blocks(indexes, rows, columns, decode).items():
+        for (row, column), block in self.cache.blocks((self.path, self.level, indexes), rows, columns, decode).items():
             cell = Window(row * h, column * w, *block.shape[1:])
             part = cell & window
             yield part, block[:, *part.shift(-cell.y, -cell.x).slices]
@@ -198,9 +202,9 @@ class RasterSource:
                 )
         return None
 
-    def with_cache(self, limit: int) -> RasterSource:
-        """The same with at most `limit` bytes of decoded blocks."""
-        return replace(self, cache=BlockCache(limit))
+    def with_cache(self, limit: int | BlockCache) -> RasterSource:
+        """The same with at most `limit` bytes of decoded blocks, or with a cache that others use too."""
+        return replace(self, cache=shared(limit))
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -208,11 +212,13 @@ class RasterSource:
         return (self.path,)
 
     def fingerprint(self) -> dict:
-        """Size and time of the file; of a remote one, whose time is not known, a checksum of pixels at its middle."""
+        """Size and time of the file, or of the archive it lies in; of a remote one, whose time is not known, a checksum of pixels at its middle."""
         judged = {"nodata": [repr(v) for v in self.nodata], "scales": list(self.scales), "offsets": list(self.offsets)}
-        if os.path.exists(self.path):
-            found = os.stat(self.path)
-            return {"path": os.path.abspath(self.path), "size": found.st_size, "mtime": found.st_mtime_ns, **judged}
+        if self.saturated is not None:
+            judged["saturated"] = self.saturated
+        if local := local_file(self.path):
+            found, path = os.stat(local), self.path if local != self.path else os.path.abspath(self.path)
+            return {"path": path, "size": found.st_size, "mtime": found.st_mtime_ns, **judged}
         h, w = self.shape
         middle = Window(h // 2, w // 2, 64, 64) & Window(0, 0, h, w)
         data, _ = self.read(middle, tuple(range(1, self.count + 1)))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from xtgeo.errors import SceneError
+from xtgeo.read.blocks import BlockCache, shared
 from xtgeo.scene import Source
 from xtgeo.window import Window
 
@@ -39,8 +40,8 @@ class StackSource:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row as decoded, all bands."""
-        return sum(source.row_bytes for source in self.sources)
+        """Bytes of one row as decoded, all bands counted as the largest: nobody knows yet which will be read."""
+        return self.count * max(-(-source.row_bytes // source.count) for source in self.sources)
 
     def _by_source(self, indexes: tuple[int, ...]) -> dict[int, list[tuple[int, int]]]:
         """{source: [(place in the answer, band of that source), ...]}."""
@@ -72,9 +73,10 @@ class StackSource:
             return None
         return StackSource(parts)
 
-    def with_cache(self, limit: int) -> StackSource:
-        """The same with at most `limit` bytes of decoded blocks in all."""
-        return StackSource(tuple(source.with_cache(limit // len(self.sources)) for source in self.sources))
+    def with_cache(self, limit: int | BlockCache) -> StackSource:
+        """The same with at most `limit` bytes of decoded blocks in all, for whichever bands are read."""
+        cache = shared(limit)
+        return StackSource(tuple(source.with_cache(cache) for source in self.sources))
 
     @property
     def files(self) -> tuple[str, ...]:
