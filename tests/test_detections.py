@@ -9,7 +9,7 @@ from pyproj import Geod, Transformer
 from rasterio.control import GroundControlPoint
 
 from xtgeo.decode import Fragments, fragments
-from xtgeo.detections import FIELDS, Origin, describe
+from xtgeo.detections import FIELDS, Origin, describe, moment
 from xtgeo.errors import SceneError
 from xtgeo.grid import GcpGrid, lonlat_to_pixel, pixel_to_lonlat
 from xtgeo.merge import merge
@@ -166,7 +166,7 @@ def test_what_lies_on_the_border_of_the_scene_touches_the_edge():
 def test_columns_have_their_types_also_when_nothing_was_found():
     for found in (objects(), objects(shapely.box(1, 1, 3, 4))):
         for time in (None, datetime(2024, 5, 6, 7, 8, 9)):
-            frame = detections(found, GRIDS["utm"], timestamp=time).to_frame()
+            frame = detections(found, GRIDS["utm"], time_at=moment(time)).to_frame()
             assert frame.dtypes.astype(str).to_dict() == {**FIELDS, "geometry": "geometry"}
             assert len(frame) == len(found)
 
@@ -174,7 +174,7 @@ def test_columns_have_their_types_also_when_nothing_was_found():
 def test_times_are_utc():
     east = datetime(2024, 5, 6, 9, 8, 9, tzinfo=timezone(timedelta(hours=2)))
     for time in (east, datetime(2024, 5, 6, 7, 8, 9)):
-        frame = detections(objects(shapely.box(1, 1, 3, 4)), GRIDS["utm"], timestamp=time).to_frame()
+        frame = detections(objects(shapely.box(1, 1, 3, 4)), GRIDS["utm"], time_at=moment(time)).to_frame()
         assert frame["timestamp"][0] == datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
 
 

@@ -23,7 +23,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from xtgeo import open_scene
 from xtgeo.decode import NODATA, SCORE_SCALE, Fragments
-from xtgeo.detections import FIELDS, Origin, describe
+from xtgeo.detections import FIELDS, Origin, describe, moment
 from xtgeo.errors import OutputError
 from xtgeo.grid import GcpGrid, pixel_to_lonlat
 from xtgeo.scene import Block
@@ -50,7 +50,7 @@ def detections(grid=UTM, boxes=BOXES, time=datetime(2024, 5, 6, 7, 8, 9, tzinfo=
     pixels = shapely.area(outlines).astype(int)
     found = Fragments(outlines, np.ones(n, np.uint8), pixels, pixels * 0.75, np.full(n, 0.9, "f4"), np.zeros(n, bool))
     return describe(
-        found, grid, shape=SHAPE, classes=("vessel",), origin=Origin("a", "m", "1", 0.5, "c", time, "p", "s1a", "ascending", 7)
+        found, grid, shape=SHAPE, classes=("vessel",), origin=Origin("a", "m", "1", 0.5, "c", moment(time), "p", "s1a", "ascending", 7)
     )
 
 
@@ -64,7 +64,8 @@ def load(path):
     if path.suffix == ".parquet":
         return gpd.read_parquet(path)
     if path.suffix == ".csv":
-        table = pd.read_csv(path, dtype={"scene_id": str, "model_version": str}, parse_dates=["timestamp"]).fillna({"flags": ""})
+        table = pd.read_csv(path, dtype={"scene_id": str, "model_version": str, "flags": str}, parse_dates=["timestamp"])
+        table["flags"] = table["flags"].fillna("")
         return gpd.GeoDataFrame(table.drop(columns=["geometry", "crs"]), geometry=gpd.GeoSeries.from_wkt(table["geometry"]))
     return gpd.read_file(path, **({"layer": "detections"} if path.suffix == ".gpkg" else {}))
 

@@ -36,7 +36,7 @@ rectangle around an aslant ship is up to a pixel longer and wider than the ship.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -110,8 +110,8 @@ class Origin:
     model_version: str
     threshold: float = float("nan")
     config_hash: str | None = None
-    timestamp: datetime | None = None
-    """Acquisition; without a time zone it is taken as UTC."""
+    time_at: Callable[[np.ndarray], np.ndarray] = field(default_factory=lambda: moment(None))
+    """When rows were acquired, as `Scene.time_at` says it."""
     product_id: str | None = None
     platform: str | None = None
     orbit_direction: str | None = None
@@ -218,7 +218,7 @@ def describe(
         "detect_scene_row": row,
         "detect_scene_column": column,
         **{name: v.astype(int) for name, v in (("top", y0), ("left", x0), ("bottom", y1), ("right", x1))},
-        "timestamp": np.full(n, utc(origin.timestamp)),
+        "timestamp": origin.time_at(centre[:, 1]),
         "touches_edge": (x0 <= 0) | (y0 <= 0) | (x1 >= shape[1]) | (y1 >= shape[0]),
         "distance_from_shore_km": np.full(n, np.nan),
         "flags": repeat("", n),
@@ -333,11 +333,11 @@ def repeat(value: object, n: int) -> np.ndarray:
     return column
 
 
-def utc(time: datetime | None) -> np.datetime64:
-    """A moment, of the time zone it names or else of UTC; not a time where it is not known."""
-    if time is None:
-        return np.datetime64("NaT", "ms")
-    return np.datetime64(time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time, "ms")
+def moment(time: datetime | None) -> Callable[[np.ndarray], np.ndarray]:
+    """For all rows the same time, of the time zone it names or else of UTC; not a time where it is not known."""
+    if time is not None and time.tzinfo:
+        time = time.astimezone(UTC).replace(tzinfo=None)
+    return lambda rows: np.full(np.shape(rows), np.datetime64("NaT" if time is None else time, "ms"))
 
 
 def _series(column: np.ndarray, kind: str) -> pd.Series:

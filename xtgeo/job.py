@@ -41,6 +41,13 @@ from xtgeo.write.dataset import check_dataset, crs_of_dataset
 
 CELL_PX = 64
 """How exactly the outline of what was looked at is known, in pixels."""
+FACTS = {
+    "product_id": "product_id",
+    "platform": "platform",
+    "orbit_direction": "sat:orbit_state",
+    "relative_orbit": "sat:relative_orbit",
+}
+"""Fields of objects, and what `Scene.facts` calls them."""
 SUFFIXES = {"out": FORMATS, "mask": (".tif", ".tiff"), "scores": (".tif", ".tiff"), "quicklook": (".png",)}
 
 
@@ -251,9 +258,8 @@ def _targets(scene: Scene, aoi, crs: str | None, overwrite: bool, append: bool, 
 
 def _origin(scene: Scene, spec: Spec, config: dict) -> Origin:
     """What every object of a run says alike."""
-    facts = getattr(scene, "facts", {})
-    told = {name: facts.get(name) for name in ("product_id", "platform", "orbit_direction", "relative_orbit")}
-    return Origin(scene.id, spec.name, spec.version, config["threshold"], _digest(config), scene.time, **told)
+    told = {name: scene.facts.get(key) for name, key in FACTS.items()}
+    return Origin(scene.id, spec.name, spec.version, config["threshold"], _digest(config), scene.time_at, **told)
 
 
 def _digest(plain: object) -> str:

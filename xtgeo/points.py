@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from xtgeo.detections import ORIGIN, Detections, Origin, identify, repeat, utc
+from xtgeo.detections import ORIGIN, Detections, Origin, identify, repeat
 from xtgeo.grid import Grid, is_georeferenced, pixel_size_m, pixel_to_lonlat
 from xtgeo.peaks import Peaks
 
@@ -91,7 +91,7 @@ def describe_points(
     columns = {
         "detect_id": identify(origin.scene_id, row, column),
         "scene_id": repeat(origin.scene_id, n),
-        "timestamp": np.full(n, utc(origin.timestamp)),
+        "timestamp": origin.time_at(peaks.row),
         "lon": lon.round(7),
         "lat": lat.round(7),
         "detect_scene_row": row,
