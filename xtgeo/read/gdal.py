@@ -104,7 +104,8 @@ class Handles:
     def _open(self) -> rasterio.DatasetReader:
         options = {} if self.level is None else {"overview_level": self.level}
         with quietly():
-            return rasterio.open(self.path, driver=None if self.drivers is None else list(self.drivers), **options)
+            # Not rasterio.open, which takes one driver.
+            return rasterio.DatasetReader(self.path, driver=self.drivers and list(self.drivers), sharing=False, **options)
 
 
 @contextmanager

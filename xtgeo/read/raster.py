@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import RasterioError
+from rasterio.errors import CRSError, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from xtgeo.errors import SceneError
 from xtgeo.read.blocks import BlockCache, shared
-from xtgeo.read.gdal import Handles, bound_cache, environment, gdal_path, is_remote, local_file, reason
+from xtgeo.read.gdal import Handles, bound_cache, environment, gdal_path, is_remote, local_file, reason, refused, steadily
 from xtgeo.read.header import Header, begins_as_tiff, read_header, refuse_truncated
 from xtgeo.read.strips import Strips, find_strips
+from xtgeo.read.trust import REMEDY, drivers_for, points_elsewhere, refuse_absurd, refuse_large_blocks
 from xtgeo.window import Window
 
 BLOCK_CACHE_BYTES = 128 << 20
@@ -138,22 +140,24 @@ class RasterSource:
 
     def _decode(self, window: Window, indexes: tuple[int, ...]) -> np.ndarray:
         """Pixels as stored, straight from GDAL."""
-        numbers = [self.numbers[i - 1] for i in indexes] + ([self.alpha] if self.mask == "alpha" else [])
-        place = RasterioWindow(window.x, window.y, window.w, window.h)
         try:
             with environment(self.path):
-                dataset = self.handles.dataset()
-                loaded = "float32" if self.stored == "float16" else self.stored
-                pixels = dataset.read(numbers, window=place, out_dtype=loaded)
-                if self.mask == "internal":
-                    inside = dataset.read_masks(numbers[0], window=place) != 0
-                    pixels = np.concatenate([pixels, inside[None].astype(pixels.dtype)])
-        except RasterioError as error:
-            raise SceneError(
-                f"cannot read rows {window.y} to {window.y + window.h} of {self.path}: {reason(error)}; "
-                "the file is damaged or incomplete: copy or download it again"
-            ) from error
-        return pixels.astype(self.stored, copy=False)
+                return steadily(self.path, lambda: self._load(window, indexes)).astype(self.stored, copy=False)
+        except (RasterioError, MemoryError) as error:
+            told, remedy = reason(error), "the file is damaged or incomplete: copy or download it again"
+            if is_remote(self.path):
+                told, remedy = refused(self.path) or told, "check your credentials and the network, and resume"
+            raise SceneError(f"cannot read rows {window.y} to {window.y + window.h} of {self.path}: {told}; {remedy}") from error
+
+    def _load(self, window: Window, indexes: tuple[int, ...]) -> np.ndarray:
+        numbers = [self.numbers[i - 1] for i in indexes] + ([self.alpha] if self.mask == "alpha" else [])
+        place = RasterioWindow(window.x, window.y, window.w, window.h)
+        dataset = self.handles.dataset()
+        pixels = dataset.read(numbers, window=place, out_dtype="float32" if self.stored == "float16" else self.stored)
+        if self.mask == "internal":
+            inside = dataset.read_masks(numbers[0], window=place) != 0
+            pixels = np.concatenate([pixels, inside[None].astype(pixels.dtype)])
+        return pixels
 
     def maybe_valid(self, window: Window, indexes: tuple[int, ...]) -> bool:
         """False where all blocks under the window are missing from the file in some band, and read as nodata."""
@@ -183,7 +187,7 @@ class RasterSource:
     def coarser(self, side: int) -> RasterSource | None:
         """The file's smallest overview whose longer side is at least `side` pixels."""
         for level in reversed(range(self.levels)):
-            handles = Handles(self.path, level)
+            handles = Handles(self.path, level, self.handles.drivers)
             try:
                 with environment(self.path):
                     dataset = handles.dataset()
@@ -225,17 +229,29 @@ class RasterSource:
         return {"path": self.path, "middle": float(np.nansum(data.astype(np.float64))), **judged}
 
 
-def open_raster(href: str | os.PathLike, *, nodata: float | None = None) -> tuple[RasterSource, Header]:
-    """A file's pixels and header. `nodata` counts instead of the file's own tag."""
+def open_raster(
+    href: str | os.PathLike, *, nodata: float | None = None, trusted: bool = False
+) -> tuple[RasterSource, Header]:
+    """A file's pixels and header. `nodata` counts instead of the file's own tag.
+
+    `trusted` lets the file point to others anywhere and be of any size; trust.py says what it may do else.
+    """
     path = gdal_path(href)
     bound_cache()
-    handles = Handles(path, None)
     try:
+        drivers = drivers_for(path, trusted)
+        handles = Handles(path, None, drivers)
         with environment(path):
-            dataset = handles.dataset()
+            dataset = steadily(path, handles.dataset)
+            if not trusted:
+                _refuse_absurd(path, dataset)
             source = _source(path, dataset, handles, nodata)
+            if not trusted and not source.strips:
+                refuse_large_blocks(path, math.prod(source._cell) * np.dtype(source.stored).itemsize)
             return source, read_header(path, dataset, source.numbers)
-    except RasterioError as error:
+    except UnicodeDecodeError as error:
+        raise SceneError(f"cannot open {href}: its tags are no text; the file is damaged: copy or download it again") from error
+    except (RasterioError, CRSError) as error:
         if not os.path.exists(path) and not path.startswith("/vsi") and ":" not in path and "!" not in path:
             raise SceneError(f"no such file: {href}; check the path") from error
         remedy = "give a GeoTIFF or another raster that GDAL reads"
@@ -245,7 +261,16 @@ def open_raster(href: str | os.PathLike, *, nodata: float | None = None) -> tupl
             remedy = "check the address, your credentials and the network"
         if begins_as_tiff(path):
             remedy = "the file is cut short or damaged: copy or download it again"
+        elif not trusted and points_elsewhere(path):
+            remedy = f"it may point to other files, or is of a rare format; {REMEDY}"
         raise SceneError(f"cannot open {href} as a raster: {reason(error)}; {remedy}") from error
+
+
+def _refuse_absurd(path: str, dataset):
+    """Before anything is set aside for what the header claims."""
+    refuse_absurd(path, dataset.shape, dataset.count)
+    if dataset.tags(ns="OVERVIEWS").get("OVERVIEW_FILE"):
+        raise SceneError(f"{path} names another file for its overviews; {REMEDY}")
 
 
 def _source(path: str, dataset, handles: Handles, nodata: float | None) -> RasterSource:
