@@ -7,6 +7,9 @@ stack.py      several files of one grid; which files of a folder
 strips.py     uncompressed strips, straight from the file
 blocks.py     decoded blocks that will be asked for again
 metadata.py   band names, units and time from headers and names
+archive.py    a product's files, in a folder, a zip or a tar
+sentinel1.py  a Sentinel-1 GRD product
+calibration.py  from its numbers to sigma nought
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from affine import Affine
@@ -23,8 +27,11 @@ from odc.geo.geobox import GeoBox
 from xtgeo.errors import SceneError
 from xtgeo.grid import GcpGrid, Grid, same_grid
 from xtgeo.read import metadata
+from xtgeo.read.archive import open_archive
+from xtgeo.read.calibration import NOISE_RULES
 from xtgeo.read.header import Header
 from xtgeo.read.raster import RasterSource, open_raster
+from xtgeo.read.sentinel1 import is_sentinel1, open_sentinel1
 from xtgeo.read.stack import StackSource, files_of
 from xtgeo.scene import UNITS, Scene
 
@@ -40,15 +47,23 @@ def open_scene(
     bands: Mapping[str, int] | str | None = None,
     units: str | None = None,
     nodata: float | None = None,
+    noise: str = "snap",
 ) -> Scene:
     """A scene to read from; only headers are read now.
 
-    `href` is a file, a URL, a list or folder of files that share one grid, an xView3-SAR folder, or a Sentinel-1 SAFE
-    folder. `bands` ({"vv": 1, "vh": 2} or "vv=1,vh=2"), `units` (a key of scene.UNITS) and `nodata` count instead of
+    `href` is a file, a URL, a list or folder of files that share one grid, an xView3-SAR folder, or a Sentinel-1 GRD
+    product (SAFE folder or zip), which gives sigma nought in dB; `noise` (snap, clip or none) says what becomes of its thermal
+    noise. `bands` ({"vv": 1, "vh": 2} or "vv=1,vh=2"), `units` (a key of scene.UNITS) and `nodata` count instead of
     what the files say. A file without CRS and control points opens; `scene.is_georeferenced` is then False.
     """
     if units is not None and units not in UNITS:
         raise SceneError(f"unknown units {units!r}; choose one of {', '.join(UNITS)}")
+    if noise not in NOISE_RULES:
+        raise SceneError(f"unknown rule for noise {noise!r}; choose one of {', '.join(NOISE_RULES)}")
+    archive = open_archive(href) if isinstance(href, str | os.PathLike) else None
+    if archive is not None and is_sentinel1(archive):
+        mapping = None if bands is None else partial(_mapping, bands)
+        return open_sentinel1(archive, bands=mapping, units=units, nodata=nodata, noise=noise)
     files = _files(href)
     opened = [open_raster(file, nodata=nodata) for file in files]
     headers = [header for _, header in opened]

@@ -92,13 +92,12 @@ def files_of(folder: str | os.PathLike) -> list[str]:
     """The rasters of a folder that make up its scene.
 
     xView3-SAR: VV_dB.tif and VH_dB.tif, whichever are there; the coarse wind and depth rasters beside them are left
-    alone. A Sentinel-1 SAFE folder: its measurements. Any other folder: all its rasters.
+    alone. Any other folder: all its rasters.
     """
     folder = Path(folder)
     if named := [str(folder / name) for name in XVIEW3 if (folder / name).exists()]:
         return named
-    inside = folder / "measurement" if (folder / "measurement").is_dir() else folder
-    found = sorted(str(path) for path in inside.iterdir() if path.suffix.lower() in RASTERS)
+    found = sorted(str(path) for path in folder.iterdir() if path.suffix.lower() in RASTERS)
     if not found:
         raise SceneError(f"{folder} holds no raster: looked for {', '.join(RASTERS)}; give the scene's file or folder")
     return found
