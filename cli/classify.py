@@ -13,6 +13,7 @@ from xtgeo.cli.options import (
     JsonOption,
     MemoryOption,
     NodataOption,
+    NoiseOption,
     QuietOption,
     SceneArgument,
     UnitsOption,
@@ -28,6 +29,7 @@ def classify(
     bands: BandsOption = None,
     units: UnitsOption = None,
     nodata: NodataOption = None,
+    noise: NoiseOption = "snap",
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     max_memory: MemoryOption = None,
@@ -47,7 +49,7 @@ def classify(
     from xtgeo import classify as task
     from xtgeo import load_model
 
-    source, chosen = open_source(scene, bands, units, nodata), load_model(model)
+    source, chosen = open_source(scene, bands, units, nodata, noise), load_model(model)
     with progress(source, quiet=quiet) as report:
         said = task(
             source, chosen, device=device, dtype=dtype, max_memory=limit, looked=lambda n, total: report(n, total, 0)

@@ -7,7 +7,7 @@ import math
 from typing import Annotated
 
 import typer
-from xtgeo.cli.options import BandsOption, NodataOption, SceneArgument, UnitsOption, open_source
+from xtgeo.cli.options import BandsOption, NodataOption, NoiseOption, SceneArgument, UnitsOption, open_source
 
 
 def info(
@@ -15,10 +15,11 @@ def info(
     bands: BandsOption = None,
     units: UnitsOption = None,
     nodata: NodataOption = None,
+    noise: NoiseOption = "snap",
     json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
     """Say what a scene is: size, bands, place, pixel size, units, valid share, time, models that fit."""
-    source = open_source(scene, bands, units, nodata)
+    source = open_source(scene, bands, units, nodata, noise)
     facts = describe(source)
     if json:
         print(json_.dumps(facts))
@@ -35,6 +36,8 @@ def info(
     print(f"  units       {facts['units']} ({facts['units_meaning']})")
     print(f"  valid       {facts['valid_share']:.0%}")
     print(f"  time        {facts['time'] or 'unknown'}")
+    for name, value in facts["facts"].items():
+        print(f"              {name} {value}")
     print(f"  models      {', '.join(facts['models']) or 'none fits'}")
     for name, reasons in facts["misfits"].items():
         print(f"              not {name}: {'; '.join(reasons)}")
@@ -70,6 +73,7 @@ def describe(scene) -> dict:
         "units_meaning": UNITS[scene.units],
         "valid_share": round(scene.valid_share(), 4),
         "time": scene.time.isoformat() if scene.time else None,
+        "facts": dict(scene.facts),
         "models": fitting,
         "misfits": {name: misfits(scene, load_spec(name)) for name in bundled() if name not in fitting},
     }

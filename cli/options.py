@@ -21,6 +21,9 @@ UnitsOption = Annotated[
     typer.Option("--units", help="What the numbers are: db, linear, amplitude, reflectance, dn10000, dn, rgb."),
 ]
 NodataOption = Annotated[float | None, typer.Option("--nodata", help="Value that means no data, where no tag says so.")]
+NoiseOption = Annotated[
+    str, typer.Option("--noise", help="What becomes of a Sentinel-1 product's thermal noise: snap, clip or none.")
+]
 ModelOption = Annotated[
     str | None,
     typer.Option("--model", "-m", help="Bundled name or .safetensors file; by default the bundled one that fits."),
@@ -61,14 +64,14 @@ def memory(text: str | None) -> int | None:
     return int(float(found[1]) * SIZES[found[2]])
 
 
-def open_source(href: list[str], bands: str | None, units: str | None, nodata: float | None):
+def open_source(href: list[str], bands: str | None, units: str | None, nodata: float | None, noise: str):
     """The scene behind the arguments of a command."""
     from xtgeo import open_scene
 
-    return open_scene(href[0] if len(href) == 1 else href, bands=bands, units=units, nodata=nodata)
+    return open_scene(href[0] if len(href) == 1 else href, bands=bands, units=units, nodata=nodata, noise=noise)
 
 
-def run(task, scene: list[str], model: str | None, *, bands, units, nodata, max_memory, quiet: bool, json: bool, **options):
+def run(task, scene: list[str], model: str | None, *, bands, units, nodata, noise, max_memory, quiet: bool, json: bool, **options):
     """Opens the scene, finds the model, and runs `task` (`xtgeo.segment` or `xtgeo.detect`) with a progress bar."""
     limit = memory(max_memory)
 
@@ -76,7 +79,7 @@ def run(task, scene: list[str], model: str | None, *, bands, units, nodata, max_
 
     from xtgeo.choose import choose_model, load_for
 
-    source = open_source(scene, bands, units, nodata)
+    source = open_source(scene, bands, units, nodata, noise)
     chosen = load_for(source, model or choose_model(source, task.__name__))
     with progress(source, quiet=quiet) as report:
         result = task(source, chosen, max_memory=limit, progress=report, **options)

@@ -16,6 +16,7 @@ from xtgeo.cli.options import (
     MemoryOption,
     ModelOption,
     NodataOption,
+    NoiseOption,
     OverwriteOption,
     QuicklookOption,
     QuietOption,
@@ -39,6 +40,7 @@ def segment(
     bands: BandsOption = None,
     units: UnitsOption = None,
     nodata: NodataOption = None,
+    noise: NoiseOption = "snap",
     threshold: ThresholdOption = None,
     min_area: Annotated[
         float | None, typer.Option("--min-area", min=0, help="Smallest object in square metres; default: the model's.")
@@ -71,6 +73,7 @@ def segment(
         bands=bands,
         units=units,
         nodata=nodata,
+        noise=noise,
         max_memory=max_memory,
         quiet=quiet,
         json=json,
