@@ -36,8 +36,8 @@ def info(
     print(f"  units       {facts['units']} ({facts['units_meaning']})")
     print(f"  valid       {facts['valid_share']:.0%}")
     print(f"  time        {facts['time'] or 'unknown'}")
-    for name, value in facts["facts"].items():
-        print(f"              {name} {value}")
+    for label, (name, value) in zip(["facts"] + [""] * len(facts["facts"]), facts["facts"].items(), strict=False):
+        print(f"  {label:<11} {name} {value}")
     print(f"  models      {', '.join(facts['models']) or 'none fits'}")
     for name, reasons in facts["misfits"].items():
         print(f"              not {name}: {'; '.join(reasons)}")

@@ -38,9 +38,23 @@ UNITS = {
 
 # The floor of 1e-5 is xView3's: its decibels are 10 log10(x + 1e-5), so that -50 dB stands for nothing at all.
 POWER_FLOOR = 1e-5
+
+
+def _decibels(power: np.ndarray) -> np.ndarray:
+    """10 log10(x + 1e-5); numpy's natural logarithm of float32 is four times as fast as the decadic one."""
+    flat, answer = power.ravel(), np.empty(power.size, power.dtype)
+    for start in range(0, flat.size, 1 << 15):  # what fits a processor's cache
+        part = answer[start : start + (1 << 15)]
+        np.maximum(flat[start : start + len(part)], 0, out=part)
+        part += POWER_FLOOR
+        np.log(part, out=part)
+        part *= 10 / np.log(10)
+    return answer.reshape(power.shape)
+
+
 CONVERSIONS = {
-    ("linear", "db"): lambda x: 10 * np.log10(np.maximum(x, 0) + POWER_FLOOR),
-    ("amplitude", "db"): lambda x: 10 * np.log10(x * x + POWER_FLOOR),
+    ("linear", "db"): _decibels,
+    ("amplitude", "db"): lambda x: _decibels(x * x),
     ("db", "linear"): lambda x: 10 ** (x / 10),
     ("amplitude", "linear"): lambda x: x * x,
     ("dn10000", "reflectance"): lambda x: x / 10000,

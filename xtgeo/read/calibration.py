@@ -28,7 +28,7 @@ from xtgeo.read.raster import RasterSource
 from xtgeo.window import Window
 
 NOISE_RULES = ("snap", "clip", "none")
-CHUNK_PX = 1 << 17
+CHUNK_PX = 1 << 16
 """Pixels computed at once: few enough for all arrays to stay in a processor's cache."""
 
 BORDER_PX = 500
@@ -89,7 +89,7 @@ class Table:
         def values(rows: slice) -> np.ndarray:
             k, share = i[rows] - first, t[rows, None]
             answer = np.empty((len(k), len(pixels)), np.float32)
-            for knot in np.unique(k):
+            for knot in range(k[0], k[-1] + 1):
                 here = slice(*np.searchsorted(k, (knot, knot + 1)))
                 np.multiply(share[here], across[below[knot]] - across[knot], out=answer[here])
                 answer[here] += across[knot]
@@ -145,11 +145,11 @@ class Calibration:
             power /= np.square(gain(rows))
 
     def _denoise(self, power: np.ndarray, noise: np.ndarray) -> None:
-        rest = power - noise
         if self.rule == "clip":
-            np.maximum(rest, 0, out=power)
+            power -= noise
+            np.maximum(power, 0, out=power)
         else:
-            np.copyto(power, rest, where=rest > 0)
+            power -= noise * (power > noise)  # twice as fast as any way that asks, pixel by pixel
 
     def _noise(self, lines: np.ndarray, pixels: np.ndarray) -> Callable[[slice], np.ndarray] | None:
         if self.noise is None or self.rule == "none":
@@ -174,7 +174,9 @@ def _inside(swath: Swath, lines: np.ndarray, pixels: np.ndarray) -> tuple[slice,
 def _times(over_range, blocks, width: int, rows: slice) -> np.ndarray:
     """Noise over range times the azimuth factor of each block."""
     height = rows.stop - rows.start
-    noise = np.array(np.broadcast_to(over_range(rows), (height, width)))
+    noise = over_range(rows)
+    if noise.shape != (height, width) or height == 1:  # one line for all is not ours to change
+        noise = np.array(np.broadcast_to(noise, (height, width)))
     for lines, pixels, curve in blocks:
         first, last = max(rows.start, lines.start), min(rows.stop, lines.stop)
         if first < last:

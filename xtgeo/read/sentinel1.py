@@ -265,7 +265,7 @@ def _refuse_other_points(root: Element, header: Header) -> None:
 
 def _facts(archive: Archive, product: str, noise: str | None) -> dict:
     """What the manifest and the name tell; nothing of it is needed."""
-    facts = {"constellation": "sentinel-1", "s1:product_id": product}
+    facts = {"constellation": "sentinel-1", "product_id": product}
     if noise:
         facts["s1:noise"] = noise
     for name in archive.find(lambda name: name == "manifest.safe")[:1]:
