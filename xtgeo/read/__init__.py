@@ -6,6 +6,12 @@ raster.py     the pixels of one file
 stack.py      several files of one grid; which files of a folder
 strips.py     uncompressed strips, straight from the file
 blocks.py     decoded blocks that will be asked for again
+archive.py    folders, zips and tars of products
+bands.py      which bands make up the scene
+optical.py    products with a file for each band; sentinel2.py, landsat.py: what each says of itself
+regrid.py     bands on other grids, and masks of classes
+stac.py       STAC Items; mosaic.py: several side by side
+trust.py      what a file may point to and claim; remote.py: patience with servers
 metadata.py   band names, units and time from headers and names
 archive.py    a product's files, in a folder, a zip or a tar
 sentinel1.py  a Sentinel-1 GRD product
@@ -20,18 +26,17 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from affine import Affine
-from odc.geo.crs import CRS
-from odc.geo.geobox import GeoBox
-
 from xtgeo.errors import SceneError
 from xtgeo.grid import GcpGrid, Grid, same_grid
-from xtgeo.read import metadata
-from xtgeo.read.archive import open_archive
+from xtgeo.read import landsat, metadata, sentinel2
+from xtgeo.read.archive import Archive, open_archive
+from xtgeo.read.bands import Band, choose_bands, one_unit
 from xtgeo.read.calibration import NOISE_RULES
-from xtgeo.read.header import Header
+from xtgeo.read.header import Header, grid_of
+from xtgeo.read.optical import CLOUDS, Product, scene_of
 from xtgeo.read.raster import RasterSource, open_raster
 from xtgeo.read.sentinel1 import is_sentinel1, open_sentinel1
+from xtgeo.read.stac import is_stac, open_stac
 from xtgeo.read.stack import StackSource, files_of
 from xtgeo.scene import UNITS, Scene
 
@@ -42,35 +47,68 @@ LOWEST_DB = -1000.0
 
 
 def open_scene(
-    href: str | os.PathLike | Sequence[str | os.PathLike],
+    href: object,
     *,
-    bands: Mapping[str, int] | str | None = None,
+    bands: Mapping[str, int | str] | str | None = None,
     units: str | None = None,
     nodata: float | None = None,
     noise: str = "snap",
+    clouds: str = "keep",
+    resolution: float | None = None,
+    trusted: bool = False,
 ) -> Scene:
     """A scene to read from; only headers are read now.
 
     `href` is a file, a URL, a list or folder of files that share one grid, an xView3-SAR folder, or a Sentinel-1 GRD
     product (SAFE folder or zip), which gives sigma nought in dB; `noise` (snap, clip or none) says what becomes of its thermal
-    noise. `bands` ({"vv": 1, "vh": 2} or "vv=1,vh=2"), `units` (a key of scene.UNITS) and `nodata` count instead of
+    noise. A Sentinel-2 or Landsat Collection 2 product (folder, zip or tar) gives reflectance, its bands on one grid: of 10 m or 30 m,
+    or of `resolution` metres; `clouds="mask"` strikes out what the product takes for clouds and their shadows.
+
+    A STAC Item, or an ItemCollection of one date, is one too: a file, a URL, or an object of pystac.
+
+    `bands` ({"vv": 1, "vh": 2}, "vv=1,vh=2" or "red,nir"), `units` (a key of scene.UNITS) and `nodata` count instead of
     what the files say. A file without CRS and control points opens; `scene.is_georeferenced` is then False.
+    `trusted` lets what is opened point to other files, to internal addresses, and claim any size: docs/sources.md.
     """
     if units is not None and units not in UNITS:
         raise SceneError(f"unknown units {units!r}; choose one of {', '.join(UNITS)}")
     if noise not in NOISE_RULES:
         raise SceneError(f"unknown rule for noise {noise!r}; choose one of {', '.join(NOISE_RULES)}")
+    if clouds not in CLOUDS:
+        raise SceneError(f"unknown way with clouds {clouds!r}; choose one of {', '.join(CLOUDS)}")
+    if is_stac(href):
+        return open_stac(
+            href, partial(_open_files, trusted=trusted), bands=bands, units=units, nodata=nodata, trusted=trusted
+        )
     archive = open_archive(href) if isinstance(href, str | os.PathLike) else None
     if archive is not None and is_sentinel1(archive):
         mapping = None if bands is None else partial(_mapping, bands)
         return open_sentinel1(archive, bands=mapping, units=units, nodata=nodata, noise=noise)
+    if optical := _optical(archive, resolution):
+        if units not in (None, "reflectance"):
+            raise SceneError(f"{optical.id} says what its numbers are: reflectance is read; leave --units {units} out")
+        return scene_of(optical, os.fspath(href), bands=bands, nodata=nodata, clouds=clouds, resolution=resolution)
+    if clouds != "keep" or resolution is not None:
+        raise SceneError(f"{href} is no Sentinel-2 or Landsat product as it came: nothing tells its clouds or other resolutions")
+    return _open_files(href, bands=bands, units=units, nodata=nodata, trusted=trusted)
+
+
+def _open_files(
+    href: str | os.PathLike | Sequence[str | os.PathLike],
+    *,
+    bands: Mapping[str, int | str] | str | None = None,
+    units: str | None,
+    nodata: float | None,
+    trusted: bool,
+) -> Scene:
+    """Rasters of one grid."""
     files = _files(href)
-    opened = [open_raster(file, nodata=nodata) for file in files]
+    opened = [open_raster(file, nodata=nodata, trusted=trusted) for file in files]
     headers = [header for _, header in opened]
-    grids = [_grid(header) for header in headers]
+    grids = [grid_of(header) for header in headers]
     _refuse_other_grids(headers, grids)
     names = list(metadata.band_names(headers))
-    chosen = {name: i for i, name in enumerate(names, 1)} if bands is None else _mapping(bands, len(names))
+    chosen = choose_bands(bands, [Band(name, "unknown") for name in names])
     for name, index in chosen.items():
         names[index - 1] = name
     told = (units,) * len(names) if units else metadata.units_of(headers, names)
@@ -81,12 +119,18 @@ def open_scene(
         grid=grids[0],
         bands=tuple(chosen),
         indexes=tuple(chosen.values()),
-        stored_units=_one_unit({name: told[index - 1] for name, index in chosen.items()}),
+        stored_units=one_unit({name: told[index - 1] for name, index in chosen.items()}),
         units=told[next(iter(chosen.values())) - 1],
         id=_id(href, files),
         href=os.fspath(href) if isinstance(href, str | os.PathLike) else ",".join(files),
         time=metadata.time_of(headers),
     )
+
+
+def _optical(archive: Archive | None, resolution: float | None) -> Product | None:
+    if archive is not None and sentinel2.is_sentinel2(archive):
+        return sentinel2.read_product(archive, resolution)
+    return landsat.read_product(archive) if archive is not None and landsat.is_landsat(archive) else None
 
 
 def _joined(sources: list[RasterSource]) -> RasterSource | StackSource:
@@ -99,15 +143,6 @@ def _split(values: Sequence[str], headers: list[Header]) -> Iterator[Sequence[st
     for header in headers:
         yield values[at : at + len(header.numbers)]
         at += len(header.numbers)
-
-
-def _one_unit(units: dict[str, str]) -> str:
-    if len(set(units.values())) > 1:
-        told = ", ".join(f"{name} in {unit}" for name, unit in units.items())
-        raise SceneError(
-            f"the bands have different units ({told}): choose bands of one unit with --bands, or say --units"
-        )
-    return next(iter(units.values()))
 
 
 def _files(href) -> list[str]:
@@ -128,36 +163,7 @@ def _id(href, files: list[str]) -> str:
 
 
 def _mapping(bands: Mapping[str, int] | str, count: int) -> dict[str, int]:
-    if isinstance(bands, str):
-        pairs = [tuple(side.strip() for side in part.split("=")) for part in bands.split(",")]
-        names = [pair[0] for pair in pairs]
-        if any(len(pair) != 2 or not pair[0] or not pair[1].isdigit() for pair in pairs) or len(set(names)) < len(
-            names
-        ):
-            raise SceneError(f"cannot read the bands {bands!r}: write each name once as name=number, such as vv=1,vh=2")
-        bands = {name: int(number) for name, number in pairs}
-    if not bands:
-        raise SceneError("no bands were named; write them as name=number, such as vv=1,vh=2")
-    for name, index in bands.items():
-        if not 1 <= index <= count:
-            raise SceneError(f"band {name}={index} is not in the scene: its bands are 1 to {count}")
-    return dict(bands)
-
-
-def _grid(header: Header) -> Grid:
-    if header.transform is None and header.gcps and header.gcp_crs:
-        return GcpGrid.from_gcps(header.gcps, header.shape, header.gcp_crs)
-    affine = Affine(*header.transform) if header.transform else Affine.identity()
-    crs = _crs(header.crs) if header.crs and header.transform else None
-    # A local, engineering system has axes and units but no place on the earth.
-    return GeoBox(header.shape, affine, None if crs is not None and crs.proj.type_name == "Engineering CRS" else crs)
-
-
-def _crs(wkt: str) -> CRS:
-    """By its short name where it has one, so that it prints and compares as "EPSG:32631"."""
-    crs = CRS(wkt)
-    name = crs.proj.to_authority(min_confidence=100)
-    return CRS(":".join(name)) if name and name[0] == "EPSG" else crs
+    return choose_bands(bands, [Band(f"band_{i}", "unknown") for i in range(1, count + 1)])
 
 
 def _refuse_other_grids(headers: list[Header], grids: list[Grid]):
@@ -187,7 +193,7 @@ def _with_rules(source: RasterSource, header: Header, units: Sequence[str], noda
         source = replace(source, nodata=(0.0,) * source.count)
     if (
         set(units) == {"dn10000"}
-        and (offset := metadata.sentinel2_offset(header.path))
+        and (offset := sentinel2.offset_of(header.path))
         and set(source.offsets) == {0.0}
     ):
         source = replace(source, offsets=(offset,) * source.count)

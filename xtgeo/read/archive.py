@@ -14,6 +14,8 @@ from xml.etree import ElementTree
 from xtgeo.errors import SceneError
 
 MOST_FILES = 100_000
+TAR_NAME = 100
+"""Longer names of a tar are kept in a way that GDAL does not read; such files are found by their place in it."""
 LARGEST_TEXT = 64 << 20
 """Bytes of a text once unpacked; the largest annotation of a real product has 10 MB."""
 
@@ -31,7 +33,13 @@ class Archive:
         """The file's path for GDAL."""
         if os.path.isdir(self.path):
             return os.path.join(self.path, *name.split("/"))
-        return f"/vsi{'zip' if zipfile.is_zipfile(self.path) else 'tar'}/{{{self.path}}}/{name.removeprefix('./')}"
+        if zipfile.is_zipfile(self.path):
+            return f"/vsizip/{{{self.path}}}/{name}"
+        if len(name) < TAR_NAME:
+            return f"/vsitar/{{{self.path}}}/{name.removeprefix('./')}"
+        with tarfile.open(self.path, "r:") as archive:
+            entry = archive.getmember(name)
+        return f"/vsisubfile/{entry.offset_data}_{entry.size},{self.path}"
 
     def bytes(self, name: str) -> bytes:
         """What a small file holds; refused above LARGEST_TEXT, whatever its header says."""

@@ -61,6 +61,8 @@ def local_file(path: str) -> str | None:
     """The file on this machine that holds this: itself, or the zip or tar it lies in; None for what is elsewhere."""
     if os.path.exists(path):
         return path
+    if path.startswith("/vsisubfile/"):
+        return local_file(path.partition(",")[2])
     if not path.startswith(("/vsizip/", "/vsitar/")):
         return None
     inner = path[len("/vsizip/") :]

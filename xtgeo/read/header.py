@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from affine import Affine
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+
 from xtgeo.errors import SceneError
+from xtgeo.grid import GcpGrid, Grid
 
 
 @dataclass(frozen=True)
@@ -67,9 +72,30 @@ def read_header(path: str, dataset, numbers: tuple[int, ...]) -> Header:
     )
 
 
+def grid_of(header: Header) -> Grid:
+    """Where the pixels of a file lie: by its affine, or by control points where it has only those."""
+    if header.transform is None and header.gcps and header.gcp_crs:
+        return GcpGrid.from_gcps(header.gcps, header.shape, header.gcp_crs)
+    affine = Affine(*header.transform) if header.transform else Affine.identity()
+    crs = _crs(header.crs) if header.crs and header.transform else None
+    # A local, engineering system has axes and units but no place on the earth.
+    return GeoBox(header.shape, affine, None if crs is not None and crs.proj.type_name == "Engineering CRS" else crs)
+
+
+def _crs(wkt: str) -> CRS:
+    """By its short name where it has one, so that it prints and compares as "EPSG:32631"."""
+    crs = CRS(wkt)
+    name = crs.proj.to_authority(min_confidence=100)
+    return CRS(":".join(name)) if name and name[0] == "EPSG" else crs
+
+
 def refuse_truncated(path: str, dataset):
-    """A half-downloaded GeoTIFF opens well and fails an hour later: see whether its last blocks lie inside the file."""
-    if dataset.driver != "GTiff" or not os.path.isfile(path):
+    """A half-downloaded file opens well and fails an hour later: see whether the end of its pixels lies inside the file."""
+    if not os.path.isfile(path):
+        return
+    if dataset.driver.startswith("JP2") and not _ends_as_jp2(path):
+        raise SceneError(f"{path} is cut short: its code stream does not end in the file; copy or download it again")
+    if dataset.driver != "GTiff":
         return
     size = os.path.getsize(path)
     for band in {1, dataset.count}:
@@ -82,6 +108,30 @@ def refuse_truncated(path: str, dataset):
                 f"{path} is cut short: it has {size:,} bytes, its pixels need {int(offset) + int(length):,}; "
                 "copy or download it again"
             )
+
+
+def _ends_as_jp2(path: str) -> bool:
+    """Whether the boxes of a JP2 fill the file, and a code stream that reaches to its end closes with its marker (ISO 15444-1, A, I)."""
+    size, at = os.path.getsize(path), 0
+    with open(path, "rb") as file:
+        while at < size:
+            file.seek(at)
+            head = file.read(16)
+            if at == 0 and head[:2] == b"\xff\x4f":  # a bare code stream
+                length, kind = 0, b"jp2c"
+            elif len(head) < 8:
+                return False
+            else:
+                length, kind = int.from_bytes(head[:4]), head[4:8]
+            if length == 1:
+                length = int.from_bytes(head[8:16])
+            if length == 0:
+                file.seek(-2, os.SEEK_END)
+                return kind != b"jp2c" or file.read(2) == b"\xff\xd9"
+            if length < 8 or at + length > size:
+                return False
+            at += length
+    return True
 
 
 def begins_as_tiff(path: str) -> bool:

@@ -13,7 +13,6 @@ POLARISATION = re.compile(r"(?<![a-z])(vv|vh|hh|hv)(?![a-z])")
 SENTINEL2_BAND = re.compile(r"(?<![A-Z0-9])B(0[1-9]|1[0-2]|8A)(?![A-Z0-9])", re.IGNORECASE)
 SENTINEL2_SHORT = re.compile(r"^B(\d{1,2}|8A)(?![A-Z0-9])", re.IGNORECASE)
 SENTINEL1_FILE = re.compile(r"^s1[a-d][-_](iw|ew|wv|s\d|sm)[-_]grd", re.IGNORECASE)
-BASELINE = re.compile(r"_MSIL\w+?_\d{8}T\d{6}_N(\d{4})_", re.IGNORECASE)
 
 UNIT_WORDS = {
     "db": "db",
@@ -124,12 +123,6 @@ def _units_in_words(text: str) -> str:
     return "linear" if calibrated and POLARISATION.search(text.lower()) else ""
 
 
-def sentinel2_offset(path: str) -> float:
-    """What processing baseline 04.00 and later added to the numbers of a Sentinel-2 product, taken off again."""
-    found = BASELINE.search(path)
-    return -1000.0 if found and int(found[1]) >= 400 else 0.0
-
-
 def time_of(headers: Sequence[Header]) -> datetime | None:
     """Acquisition in UTC: from tags that name it, then from the file's name, then from the TIFF's own date."""
     for header in headers:
@@ -142,6 +135,11 @@ def time_of(headers: Sequence[Header]) -> datetime | None:
         if time := _parse(header.tags.get("tifftag_datetime", "")):
             return time
     return None
+
+
+def moment(*texts: str) -> datetime | None:
+    """The first of these that is a time, in UTC; UTC is meant where no zone is said."""
+    return next((time for text in texts if (time := _parse(text))), None)
 
 
 def _parse(text: str) -> datetime | None:

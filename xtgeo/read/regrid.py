@@ -39,8 +39,8 @@ class Axis:
     """Old pixels."""
 
     def at(self, start: int, size: int) -> np.ndarray:
-        """Centres of `size` new pixels from `start` on."""
-        return self.scale * (np.arange(start, start + size) + 0.5) + self.origin
+        """Centres of `size` new pixels from `start` on; rounded, for one on the border of two old pixels is to be there exactly."""
+        return np.round(self.scale * (np.arange(start, start + size) + 0.5) + self.origin, 9)
 
     @property
     def reach(self) -> float:
