@@ -78,11 +78,11 @@ def refuse_large_blocks(path: str, block_bytes: int):
         )
 
 
-def refuse_place(href: str, home: str, what: str) -> str:
+def refuse_place(href: str, home: str, what: str, *, was_there: bool = True) -> str:
     """Where `href`, named by the description at `home` (a path or URL), really is; refused where it may not point.
 
     Relative ones are relative to `home`. Allowed: files of home's folder, for a description on disk; the same host, for one that was
-    fetched; and public hosts and object stores.
+    fetched from there (`was_there`) and does not only say so; and public hosts and object stores.
     """
     base, place = urlsplit(home), href.replace("\\", "/") if "://" not in href else href
     remote = base.scheme in ("http", "https", "s3", "gs", "az")
@@ -97,13 +97,15 @@ def refuse_place(href: str, home: str, what: str) -> str:
     if scheme in ("s3", "gs", "az") and ".." not in place.split("/"):
         return place
     if scheme in ("http", "https"):
-        if urlsplit(place).netloc == base.netloc and remote:
+        if urlsplit(place).netloc == base.netloc and remote and was_there:
             return place
         if not is_internal(place):
             return place
         raise SceneError(f"{what} points to an internal address, {href}; {REMEDY}")
     if scheme or remote or place.startswith("/vsi") or "<" in place:
         raise SceneError(f"{what} points to {href}, which is neither a file beside it nor an address on the network; {REMEDY}")
+    if not home:
+        raise SceneError(f"{what} is {href}, relative to a place that nobody knows: open the item by its path or URL")
     folder = os.path.realpath(os.path.dirname(os.path.abspath(home)))
     inside = os.path.realpath(os.path.join(folder, place))
     if os.path.commonpath([folder, inside]) != folder:
