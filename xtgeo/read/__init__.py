@@ -76,20 +76,20 @@ def open_scene(
         raise SceneError(f"unknown rule for noise {noise!r}; choose one of {', '.join(NOISE_RULES)}")
     if clouds not in CLOUDS:
         raise SceneError(f"unknown way with clouds {clouds!r}; choose one of {', '.join(CLOUDS)}")
-    if is_stac(href):
-        return open_stac(
-            href, partial(_open_files, trusted=trusted), bands=bands, units=units, nodata=nodata, trusted=trusted
-        )
     archive = open_archive(href) if isinstance(href, str | os.PathLike) else None
-    if archive is not None and is_sentinel1(archive):
-        mapping = None if bands is None else partial(_mapping, bands)
-        return open_sentinel1(archive, bands=mapping, units=units, nodata=nodata, noise=noise)
     if optical := _optical(archive, resolution):
         if units not in (None, "reflectance"):
             raise SceneError(f"{optical.id} says what its numbers are: reflectance is read; leave --units {units} out")
         return scene_of(optical, os.fspath(href), bands=bands, nodata=nodata, clouds=clouds, resolution=resolution)
     if clouds != "keep" or resolution is not None:
         raise SceneError(f"{href} is no Sentinel-2 or Landsat product as it came: nothing tells its clouds or other resolutions")
+    if archive is not None and is_sentinel1(archive):
+        mapping = None if bands is None else partial(_mapping, bands)
+        return open_sentinel1(archive, bands=mapping, units=units, nodata=nodata, noise=noise)
+    if is_stac(href):
+        return open_stac(
+            href, partial(_open_files, trusted=trusted), bands=bands, units=units, nodata=nodata, trusted=trusted
+        )
     return _open_files(href, bands=bands, units=units, nodata=nodata, trusted=trusted)
 
 
