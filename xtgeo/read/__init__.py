@@ -84,8 +84,7 @@ def open_scene(
     if clouds != "keep" or resolution is not None:
         raise SceneError(f"{href} is no Sentinel-2 or Landsat product as it came: nothing tells its clouds or other resolutions")
     if archive is not None and is_sentinel1(archive):
-        mapping = None if bands is None else partial(_mapping, bands)
-        return open_sentinel1(archive, bands=mapping, units=units, nodata=nodata, noise=noise)
+        return open_sentinel1(archive, bands=bands, units=units, nodata=nodata, noise=noise)
     if is_stac(href):
         return open_stac(
             href, partial(_open_files, trusted=trusted), bands=bands, units=units, nodata=nodata, trusted=trusted
@@ -160,10 +159,6 @@ def _id(href, files: list[str]) -> str:
         return path.resolve().name.removesuffix(".SAFE") if path.is_dir() else metadata.stem(os.fspath(href))
     stems = [metadata.stem(file) for file in files]
     return os.path.commonprefix(stems).rstrip("_-. ") or stems[0]
-
-
-def _mapping(bands: Mapping[str, int] | str, count: int) -> dict[str, int]:
-    return choose_bands(bands, [Band(f"band_{i}", "unknown") for i in range(1, count + 1)])
 
 
 def _refuse_other_grids(headers: list[Header], grids: list[Grid]):

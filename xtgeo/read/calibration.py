@@ -295,7 +295,7 @@ def _begins(bright: np.ndarray, most: int) -> np.ndarray:
 
 def fill_zeros(line: float, pixels: np.ndarray, values: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
     """A vector without zeros, which stand at a far edge where nothing was calibrated: its neighbours count there."""
-    known = values > 0
+    known = values != 0
     if not known.any():
-        raise ValueError(f"line {line:g} has no value above 0")
+        raise ValueError(f"line {line:g} has nothing but zeros")
     return line, pixels, np.interp(pixels, pixels[known], values[known])

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -20,6 +21,7 @@ import numpy as np
 from xtgeo.errors import SceneError
 from xtgeo.grid import EPSG_4326, GcpGrid
 from xtgeo.read.archive import Archive
+from xtgeo.read.bands import Band, choose_bands
 from xtgeo.read.calibration import Calibration, Sigma0Source, Swath, Table, fill_zeros
 from xtgeo.read.header import Header
 from xtgeo.read.raster import RasterSource, open_raster
@@ -33,7 +35,7 @@ FIRST_CLEAN = 2.9, datetime(2018, 3, 13, tzinfo=UTC)
 MOST_SIDE, MOST_POINTS = 1_000_000, 100_000
 REMEDIES = {
     "annotation": "give its measurements as files, whose raw numbers are read without it",
-    "measurement": "name only the bands that are there with --bands, such as --bands vv=1",
+    "measurement": "name only the bands that are there with --bands, such as --bands vv",
     "calibration": "open its raw numbers with --units dn",
     "noise": "leave the noise in with --noise none",
 }
@@ -68,16 +70,16 @@ def is_sentinel1(archive: Archive) -> bool:
 
 
 def open_sentinel1(
-    archive: Archive, *, bands: Callable[[int], Mapping[str, int]] | None, units: str | None, nodata: float | None, noise: str
+    archive: Archive, *, bands: Mapping[str, int | str] | str | None, units: str | None, nodata: float | None, noise: str
 ) -> Scene:
     """The scene of a product: sigma nought in dB, or as `units` says, "linear"; any other units are of its raw numbers.
 
-    `bands` gives names and numbers for so many images, in the order of the product's image numbers. `noise`: see
-    `calibration`. An image that `bands` leaves out may be missing.
+    Bands are named by polarisation, in the order of the product's image numbers; an image that `bands` leaves out may be missing.
+    `noise`: see `calibration`.
     """
     product, images = _images(archive)
-    chosen = {image.polarisation: i for i, image in enumerate(images, 1)} if bands is None else bands(len(images))
     calibrated = units in (None, "db", "linear")
+    chosen = choose_bands(bands, [Band(image.polarisation, units or "db") for image in images])
     used = sorted(set(chosen.values()))
     images = [images[i - 1] for i in used]
     facts = _facts(archive, product, noise if calibrated else None)
@@ -165,6 +167,7 @@ def _open_image(archive: Archive, image: Image, facts: dict, *, nodata: float | 
                 f"it tells of {shape[0]} x {shape[1]} numbers of uint16, the measurement has {raw.count} band(s) of "
                 f"{raw.shape[0]} x {raw.shape[1]} {raw.stored}"
             )
+        _refuse_cut(archive, image.measurement, raw)
         _refuse_other_points(root, header)
         start = _time(_text(root, "adsHeader/startTime"))
     if noise is None:
@@ -249,6 +252,19 @@ def _grid(root: Element, image: Image, shape: tuple[int, int]) -> GcpGrid:
         return GcpGrid.from_gcps(_points(root), shape, EPSG_4326)
     except SceneError as error:
         raise SceneError(f"{image.annotation} places no scene: {error}") from error
+
+
+def _refuse_cut(archive: Archive, name: str, raw: RasterSource) -> None:
+    """A measurement in a zip that is shorter than its pixels; a file on its own is looked at when it is opened.
+
+    Only sizes are compared: where the last pixels lie may be told at the file's end, and to get there all of it is inflated.
+    """
+    if os.path.isdir(archive.path) or raw.handles.dataset().compression is not None:
+        return
+    with zipfile.ZipFile(archive.path) as whole:
+        size, needed = whole.getinfo(name).file_size, 2 * raw.shape[0] * raw.shape[1]
+    if size < needed:
+        raise SceneError(f"{name} in {archive.path} is cut short: {size:,} bytes for {needed:,} of pixels; copy or download it again")
 
 
 def _refuse_other_points(root: Element, header: Header) -> None:
