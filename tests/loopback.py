@@ -70,7 +70,7 @@ def serve(folder):
     with Server(("127.0.0.1", 0), Handler) as server:
         server.folder, server.requests, server.faults = folder, [], []
         server.url = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         try:
             yield server
         finally:

@@ -125,7 +125,17 @@ def steadily(path: str, task: Callable[[], Answer]) -> Answer:
     """What `task` gives, tried again where a network is in between, unless the server has said no."""
     if not is_remote(path):
         return task()
-    return patiently(task, (RasterioError,), lambda error: _PERMANENT.search(reason(error)) or refused(path))
+    fresh = {}
+
+    def attempt() -> Answer:
+        with rasterio.Env(**fresh):
+            return task()
+
+    def hopeless(error: BaseException) -> bool:
+        fresh["CPL_VSIL_CURL_NON_CACHED"] = path  # else GDAL remembers that a file is not there, and does not ask again
+        return bool(_PERMANENT.search(reason(error)) or refused(path))
+
+    return patiently(attempt, (RasterioError,), hopeless)
 
 
 def refused(path: str) -> str:
@@ -134,7 +144,7 @@ def refused(path: str) -> str:
     return refusal(url) if is_url(url) else ""
 
 
-_PERMANENT = re.compile(r"response code: 4(?!29)\d\d|not recognized|not exist|Access ?Denied|InvalidAccessKey", re.IGNORECASE)
+_PERMANENT = re.compile(r"code: 4(?!29)\d\d|supported file format|Access ?Denied|InvalidAccessKey|resolve host", re.IGNORECASE)
 
 
 def reason(error: BaseException) -> str:
