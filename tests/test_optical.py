@@ -600,5 +600,5 @@ def test_a_product_gives_the_ships_that_its_bands_give_as_one_file(tmp_path, sha
     one, other = found
     assert len(one) > 10 and abs(len(one) - len(other)) <= 0.1 * len(one)
     whole_one, whole_other = one.union_all(), other.union_all()
-    # 0.84 when written: the ships are a few pixels wide, and B11 is twice as coarse as in the one file.
+    # 0.86 when written: the ships are a few pixels wide, and B11 is twice as coarse as in the one file.
     assert whole_one.intersection(whole_other).area > 0.75 * whole_one.union(whole_other).area

@@ -79,7 +79,7 @@ def scene_of(
     metres = resolution or product.resolution
     if not 1 <= metres <= 1000:
         raise SceneError(f"a resolution of {resolution} m is none for {product.id}: give metres per pixel, such as 10 or 20")
-    grid = _grid([own for _, own in opened], metres)
+    grid = _grid(files, [own for _, own in opened], metres)
     source = StackSource(tuple(on_grid(s, own, grid, nearest=file.nearest) for (s, own), file in zip(opened, files, strict=True)))
     return Scene(
         source=source if clouds == "keep" else _without_clouds(source, product, grid),
@@ -132,16 +132,15 @@ def _placed(path: str, header) -> GeoBox:
     return grid
 
 
-def _grid(grids: Sequence[GeoBox], metres: float) -> GeoBox:
+def _grid(files: Sequence[BandFile], grids: Sequence[GeoBox], metres: float) -> GeoBox:
     """The grid of a band that has pixels of this size; else one over the first of the finest bands, from its upper-left corner."""
-    finest = min(grids, key=lambda grid: abs(grid.affine.a))
-    for grid in grids:
-        if abs(abs(grid.affine.a) - metres) < 1e-6 * metres:
-            return grid
-    a, (h, w) = finest.affine, finest.shape
-    ratio = metres / abs(a.a)
+    sizes = [file.resolution for file in files]
+    if metres in sizes:
+        return grids[sizes.index(metres)]
+    finest = sizes.index(min(sizes))
+    ratio, a, (h, w) = metres / sizes[finest], grids[finest].affine, grids[finest].shape
     shape = max(1, round(h / ratio)), max(1, round(w / ratio))
-    return GeoBox(shape, Affine(a.a * ratio, a.b * ratio, a.c, a.d * ratio, a.e * ratio, a.f), finest.crs)
+    return GeoBox(shape, Affine(a.a * ratio, a.b * ratio, a.c, a.d * ratio, a.e * ratio, a.f), grids[finest].crs)
 
 
 def _without_clouds(source: StackSource, product: Product, grid: GeoBox) -> MaskedSource:
