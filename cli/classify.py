@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from xtgeo.cli.options import (
     BandsOption,
+    CloudsOption,
     DeviceOption,
     DtypeOption,
     JsonOption,
@@ -30,6 +31,7 @@ def classify(
     units: UnitsOption = None,
     nodata: NodataOption = None,
     noise: NoiseOption = "snap",
+    clouds: CloudsOption = "keep",
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     max_memory: MemoryOption = None,
@@ -49,7 +51,7 @@ def classify(
     from xtgeo import classify as task
     from xtgeo import load_model
 
-    source, chosen = open_source(scene, bands, units, nodata, noise), load_model(model)
+    source, chosen = open_source(scene, bands, units, nodata, noise, clouds), load_model(model)
     with progress(source, quiet=quiet) as report:
         said = task(
             source, chosen, device=device, dtype=dtype, max_memory=limit, looked=lambda n, total: report(n, total, 0)

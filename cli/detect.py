@@ -8,6 +8,7 @@ import typer
 from xtgeo.cli.options import (
     AoiOption,
     BandsOption,
+    CloudsOption,
     ContextOption,
     CrsOption,
     DeviceOption,
@@ -37,6 +38,7 @@ def detect(
     units: UnitsOption = None,
     nodata: NodataOption = None,
     noise: NoiseOption = "snap",
+    clouds: CloudsOption = "keep",
     threshold: ThresholdOption = None,
     aoi: AoiOption = None,
     crs: CrsOption = None,
@@ -65,6 +67,7 @@ def detect(
         units=units,
         nodata=nodata,
         noise=noise,
+        clouds=clouds,
         max_memory=max_memory,
         quiet=quiet,
         json=json,

@@ -11,16 +11,19 @@ import typer
 
 SceneArgument = Annotated[
     list[str],
-    typer.Argument(metavar="SCENE", help="Raster file, URL, folder, or several one-band files that make one scene."),
+    typer.Argument(metavar="SCENE", help="Raster file, URL, folder, product as it came (SAFE, zip, tar), or several one-band files of one scene."),
 ]
 BandsOption = Annotated[
-    str | None, typer.Option("--bands", help="Names for the bands, where the file does not say: vv=1,vh=2")
+    str | None, typer.Option("--bands", help="Which bands, by name: red,nir; where the file does not say, names for them: vv=1,vh=2")
 ]
 UnitsOption = Annotated[
     str | None,
     typer.Option("--units", help="What the numbers are: db, linear, amplitude, reflectance, dn10000, dn, rgb."),
 ]
 NodataOption = Annotated[float | None, typer.Option("--nodata", help="Value that means no data, where no tag says so.")]
+CloudsOption = Annotated[
+    str, typer.Option("--clouds", help="Clouds of a Sentinel-2 or Landsat product: keep, or mask (and their shadows).")
+]
 NoiseOption = Annotated[
     str, typer.Option("--noise", help="What becomes of a Sentinel-1 product's thermal noise: snap, clip or none.")
 ]
@@ -64,14 +67,14 @@ def memory(text: str | None) -> int | None:
     return int(float(found[1]) * SIZES[found[2]])
 
 
-def open_source(href: list[str], bands: str | None, units: str | None, nodata: float | None, noise: str):
+def open_source(href: list[str], bands: str | None, units: str | None, nodata: float | None, noise: str, clouds: str):
     """The scene behind the arguments of a command."""
     from xtgeo import open_scene
 
-    return open_scene(href[0] if len(href) == 1 else href, bands=bands, units=units, nodata=nodata, noise=noise)
+    return open_scene(href[0] if len(href) == 1 else href, bands=bands, units=units, nodata=nodata, noise=noise, clouds=clouds)
 
 
-def run(task, scene: list[str], model: str | None, *, bands, units, nodata, noise, max_memory, quiet: bool, json: bool, **options):
+def run(task, scene: list[str], model: str | None, *, bands, units, nodata, noise, clouds, max_memory, quiet: bool, json: bool, **options):
     """Opens the scene, finds the model, and runs `task` (`xtgeo.segment` or `xtgeo.detect`) with a progress bar."""
     limit = memory(max_memory)
 
@@ -79,7 +82,7 @@ def run(task, scene: list[str], model: str | None, *, bands, units, nodata, nois
 
     from xtgeo.choose import choose_model, load_for
 
-    source = open_source(scene, bands, units, nodata, noise)
+    source = open_source(scene, bands, units, nodata, noise, clouds)
     chosen = load_for(source, model or choose_model(source, task.__name__))
     with progress(source, quiet=quiet) as report:
         result = task(source, chosen, max_memory=limit, progress=report, **options)

@@ -8,6 +8,7 @@ import typer
 from xtgeo.cli.options import (
     AoiOption,
     BandsOption,
+    CloudsOption,
     ContextOption,
     CrsOption,
     DeviceOption,
@@ -41,6 +42,7 @@ def segment(
     units: UnitsOption = None,
     nodata: NodataOption = None,
     noise: NoiseOption = "snap",
+    clouds: CloudsOption = "keep",
     threshold: ThresholdOption = None,
     min_area: Annotated[
         float | None, typer.Option("--min-area", min=0, help="Smallest object in square metres; default: the model's.")
@@ -74,6 +76,7 @@ def segment(
         units=units,
         nodata=nodata,
         noise=noise,
+        clouds=clouds,
         max_memory=max_memory,
         quiet=quiet,
         json=json,
