@@ -1,36 +1,29 @@
-"""xtgeo convert: a checkpoint that the authors of xT published becomes a safetensors file."""
+"""xtgeo convert: one vector output becomes another."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+from xtgeo.cli.options import OverwriteOption
 
 
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="Published classification checkpoint: torch pickle or .safetensors")],
-    out: Annotated[Path, typer.Argument(help="File to write, .safetensors")],
-    region: Annotated[
-        int | None, typer.Option("--region", help="Side of a region in pixels; default: 256, for Hiera what it says.")
-    ] = None,
-    window: Annotated[
-        int | None, typer.Option("--window", help="Tokens of a window: 128 for checkpoints named xl; default: no windows.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+    source: Annotated[str, typer.Argument(help="Vector output of xtgeo, or a folder of .parquet files")],
+    target: Annotated[str, typer.Argument(help="File to write: .gpkg, .geojson, .fgb, .parquet or .csv")],
+    columns: Annotated[str, typer.Option("--columns", help="Of a .csv: all, xview3 or gfw (Global Fishing Watch).")] = "all",
+    append: Annotated[
+        bool, typer.Option("--append", help="Add to a dataset of many scenes: TARGET is a .gpkg, or a folder named .parquet.")
+    ] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
-    """Turn a published xT classifier into a safetensors file that says what it is. No code in it is run.
+    """Turn one vector output into another, with every value, type and place; what a format has no place for is said.
 
-        xtgeo convert swin-t-hyper-512-256.ckpt swin-t.safetensors
+        xtgeo convert vessels.gpkg vessels.parquet
+
+        xtgeo convert points.gpkg predictions.csv --columns xview3
     """
-    from xtgeo.model.official import load_official, save_official
-    from xtgeo.write import check_target
+    from xtgeo.conversion import convert as task
 
-    check_target(out, suffixes=(".safetensors",), overwrite=overwrite)
-    model = load_official(checkpoint, region=region, window=window)
-    save_official(model, out)
-    kind, millions = model.kind, sum(p.numel() for p in model.parameters()) / 1e6
-    print(
-        f"{out}: {kind.encoder}, {kind.head} head, {kind.classes} classes, regions of {kind.region} px, "
-        f"{millions:.1f} M parameters"
-    )
+    done = task(source, target, columns=columns, append=append, overwrite=overwrite)
+    print(f"{target}: {done.objects} object{'s' * (done.objects != 1)}" + (f"; without {', '.join(done.lost)}" if done.lost else ""))

@@ -1,14 +1,15 @@
-"""xtgeo models: the models that come with xtgeo."""
+"""xtgeo models: the models that come with xtgeo, and published ones that it can take."""
 
 from __future__ import annotations
 
 import json as json_
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="List the bundled models, or show the card of one.", rich_markup_mode=None)
+app = typer.Typer(help="List the bundled models, show the card of one, or take a published one.", rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
@@ -73,3 +74,32 @@ def parts() -> None:
     told = (f"{option.name}={option.default!r}" for option in fields(BoxOptions))
     print(f"Tasks (Spec.task): {', '.join(TASKS)}; heads for boxes: {', '.join(HEADS)}, with the options (Spec.head_options)")
     print(f"  {', '.join(told)}")
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="Published classification checkpoint: torch pickle or .safetensors")],
+    out: Annotated[Path, typer.Argument(help="File to write, .safetensors")],
+    region: Annotated[
+        int | None, typer.Option("--region", help="Side of a region in pixels; default: 256, for Hiera what it says.")
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option("--window", help="Tokens of a window: 128 for checkpoints named xl; default: no windows.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Turn a published xT classifier into a safetensors file that says what it is. No code in it is run.
+
+        xtgeo models convert swin-t-hyper-512-256.ckpt swin-t.safetensors
+    """
+    from xtgeo.model.official import load_official, save_official
+    from xtgeo.write import check_target
+
+    check_target(out, suffixes=(".safetensors",), overwrite=overwrite)
+    model = load_official(checkpoint, region=region, window=window)
+    save_official(model, out)
+    kind, millions = model.kind, sum(p.numel() for p in model.parameters()) / 1e6
+    print(
+        f"{out}: {kind.encoder}, {kind.head} head, {kind.classes} classes, regions of {kind.region} px, "
+        f"{millions:.1f} M parameters"
+    )

@@ -5,9 +5,19 @@ from __future__ import annotations
 import json as json_
 import re
 from dataclasses import asdict
+from enum import StrEnum
 from typing import Annotated
 
 import typer
+
+
+class Land(StrEnum):
+    """What --land may be."""
+
+    suppress = "suppress"
+    flag = "flag"
+    off = "off"
+
 
 SceneArgument = Annotated[
     list[str],
@@ -34,11 +44,39 @@ ModelOption = Annotated[
 ThresholdOption = Annotated[
     float | None, typer.Option("--threshold", min=0, max=1, help="Probability that counts; default: the model's.")
 ]
-AoiOption = Annotated[str | None, typer.Option("--aoi", help="Vector file: only objects centred in its polygons.")]
+AoiOption = Annotated[
+    str | None, typer.Option("--aoi", help="Vector file, any CRS: only objects centred in its polygons; the rest is not read.")
+]
+LandOption = Annotated[
+    Land,
+    typer.Option("--land", help="Objects on land: flag them, suppress those well inland, or off, look at no land."),
+]
+LandMaskOption = Annotated[
+    str | None,
+    typer.Option(
+        "--land-mask",
+        help="Polygons of land, or a raster above 0 on land, any CRS; default: what lies beside an xView3 scene, else the packaged "
+        "coastline, if installed.",
+    ),
+]
+LandBufferOption = Annotated[
+    float, typer.Option("--land-buffer", min=0, help="Metres from the water's edge within which nothing is suppressed.")
+]
+InfrastructureOption = Annotated[
+    str | None,
+    typer.Option("--infrastructure", help="Vector file of platforms, turbines ..., any CRS: objects near one are flagged."),
+]
+InfrastructureRadiusOption = Annotated[
+    float, typer.Option("--infrastructure-radius", min=0, help="How near that is, in metres.")
+]
 CrsOption = Annotated[
     str | None, typer.Option("--crs", help="CRS of the vectors; default: the scene's, EPSG:4326 for GCPs.")
 ]
 QuicklookOption = Annotated[str | None, typer.Option("--quicklook", help="Picture with what was found, .png")]
+StacOption = Annotated[str | None, typer.Option("--stac", help="STAC Item that tells of the run and its outputs, .json")]
+AppendOption = Annotated[
+    bool, typer.Option("--append", help="Add to a dataset of many scenes: --out is a .gpkg, or a folder named .parquet.")
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda")]
 DtypeOption = Annotated[str, typer.Option("--dtype", help="auto (measured), fp32 or bf16")]
 MemoryOption = Annotated[
@@ -74,6 +112,15 @@ def open_source(href: list[str], bands: str | None, units: str | None, nodata: f
     return open_scene(href[0] if len(href) == 1 else href, bands=bands, units=units, nodata=nodata, noise=noise, clouds=clouds)
 
 
+def masks(land: Land, land_mask: str | None, land_buffer: float, infrastructure: str | None, infrastructure_radius: float):
+    """What the options about land and known works say together."""
+    if land is Land.off and land_mask is not None:
+        raise typer.BadParameter("--land off looks at no land, so --land-mask is of no use: leave one of them out")
+    from xtgeo import Masks
+
+    return Masks(land.value, land_mask, land_buffer, infrastructure, infrastructure_radius)
+
+
 def run(task, scene: list[str], model: str | None, *, bands, units, nodata, noise, clouds, max_memory, quiet: bool, json: bool, **options):
     """Opens the scene, finds the model, and runs `task` (`xtgeo.segment` or `xtgeo.detect`) with a progress bar."""
     limit = memory(max_memory)
@@ -86,6 +133,8 @@ def run(task, scene: list[str], model: str | None, *, bands, units, nodata, nois
     chosen = load_for(source, model or choose_model(source, task.__name__))
     with progress(source, quiet=quiet) as report:
         result = task(source, chosen, max_memory=limit, progress=report, **options)
+    if result.summary.note and not quiet:
+        typer.echo(result.summary.note, err=True)
     if json:
         print(json_.dumps(asdict(result.summary)))
     elif not quiet:

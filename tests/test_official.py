@@ -405,13 +405,13 @@ def xtgeo(monkeypatch, capsys):
 def test_convert_keeps_the_function_and_replaces_nothing_unasked(xtgeo, hyper, tmp_path):
     source, out, image = tmp_path / "swin-t-hyper.ckpt", tmp_path / "m.safetensors", picture(1, 3, 64, 64)
     torch.save({"epoch": 1, "state_dict": {f"module.{k}": v for k, v in hyper.items()}}, source)
-    code, text, err = xtgeo("convert", source, out, "--region", 64)
+    code, text, err = xtgeo("models", "convert", source, out, "--region", 64)
     assert code == 0 and not err and "hyper head, 284 classes, regions of 64 px, 47.3 M parameters" in text
     assert torch.equal(answer(out, image), answer(hyper, image, region=64))
     written = out.stat()
-    code, _, err = xtgeo("convert", source, out, "--region", 64, "--window", 2)
+    code, _, err = xtgeo("models", "convert", source, out, "--region", 64, "--window", 2)
     assert code == 1 and "--overwrite" in err and out.stat() == written
-    assert xtgeo("convert", source, out, "--region", 64, "--window", 2, "--overwrite")[0] == 0
+    assert xtgeo("models", "convert", source, out, "--region", 64, "--window", 2, "--overwrite")[0] == 0
     assert load_official(out).kind == Kind(TINY, "hyper", 2, 284, 64, 2, source="swin-t-hyper.ckpt")
     assert sorted(tmp_path.iterdir()) == [out, source]
 
@@ -423,6 +423,6 @@ def test_convert_says_in_one_line_what_is_wrong_and_writes_nothing(xtgeo, tmp_pa
     torch.save(Malice(tmp_path / "mark"), tmp_path / "evil.ckpt")
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.ckpt")
     before = sorted(tmp_path.iterdir())
-    code, text, err = xtgeo("convert", tmp_path / name, tmp_path / "out.safetensors")
+    code, text, err = xtgeo("models", "convert", tmp_path / name, tmp_path / "out.safetensors")
     assert code == 1 and not text and err.startswith("error: ") and err.count("\n") == 1 and name in err, err
     assert sorted(tmp_path.iterdir()) == before

@@ -10,10 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from xtgeo.conversion import convert
     from xtgeo.detections import Detections
     from xtgeo.errors import JournalError, ModelError, OutputError, PlanError, SceneError, XtgeoError
     from xtgeo.infer import classify, plan, predict
     from xtgeo.job import detect, segment
+    from xtgeo.masks import Masks
     from xtgeo.model import XT, Model, Spec, load_model, load_official, save_model
     from xtgeo.read import open_scene
     from xtgeo.scene import Block, Scene
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
     from xtgeo.write import RasterSink, VectorSink
 
 _HOMES = {
+    "xtgeo.conversion": ["convert"],
     "xtgeo.detections": ["Detections"],
     "xtgeo.errors": ["JournalError", "ModelError", "OutputError", "PlanError", "SceneError", "XtgeoError"],
     "xtgeo.infer": ["classify", "plan", "predict"],
+    "xtgeo.masks": ["Masks"],
     "xtgeo.model": ["Model", "Spec", "XT", "load_model", "load_official", "save_model"],
     "xtgeo.read": ["open_scene"],
     "xtgeo.scene": ["Block", "Scene"],

@@ -27,7 +27,9 @@ from xtgeo.detections import Detections, Origin, describe
 from xtgeo.engine import Engine, pick_device
 from xtgeo.errors import ModelError, OutputError, SceneError
 from xtgeo.infer import Plan, plan, predict
+from xtgeo.item import check_item, describe_run, write_item
 from xtgeo.journal import Journal
+from xtgeo.masks import Masks, Overlay
 from xtgeo.merge import merge
 from xtgeo.model import Model, Spec
 from xtgeo.outline import NODATA
@@ -38,7 +40,10 @@ from xtgeo.scene import Block, Scene
 from xtgeo.window import Nest
 from xtgeo.write import FORMATS, RasterSink, VectorSink, check_crs, check_target, together, write_quicklook
 from xtgeo.write.dataset import check_dataset, crs_of_dataset
+from xtgeo.write.warp import plan_warp
 
+COLOURS = ((8, 24, 48), (255, 210, 0), (255, 90, 60), (80, 200, 120), (120, 160, 255), (230, 120, 230), (200, 200, 200))
+"""Of a mask: what is nothing, and the first classes."""
 CELL_PX = 64
 """How exactly the outline of what was looked at is known, in pixels."""
 FACTS = {
@@ -48,7 +53,9 @@ FACTS = {
     "relative_orbit": "sat:relative_orbit",
 }
 """Fields of objects, and what `Scene.facts` calls them."""
-SUFFIXES = {"out": FORMATS, "mask": (".tif", ".tiff"), "scores": (".tif", ".tiff"), "quicklook": (".png",)}
+SUFFIXES = {"out": FORMATS, "mask": (".tif", ".tiff"), "scores": (".tif", ".tiff"), "quicklook": (".png",), "stac": (".json",)}
+
+MASKS = Masks()
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,10 @@ class Summary:
     context: str
     """How far it reached: tile or scene."""
     outputs: dict[str, str] = field(default_factory=dict)
+    warp: str = ""
+    """With `warp`: how far GDAL's thin plate is from the control points' own surface."""
+    note: str | None = None
+    """What the user should know of what was not done, in one line."""
 
     def __str__(self) -> str:
         objects = f"{self.objects} object{'s' * (self.objects != 1)}"
@@ -82,6 +93,7 @@ class Summary:
         return (
             f"{self.scene}: {objects} by {self.model} in {self.seconds:.1f} s "
             f"({self.mpx_per_s:.1f} Mpx/s{rest}): {', '.join(self.outputs.values()) or 'nothing written'}"
+            f"{f'; {self.warp}' if self.warp else ''}"
         )
 
 
@@ -101,9 +113,12 @@ def segment(
     mask: os.PathLike | str | None = None,
     scores: os.PathLike | str | None = None,
     quicklook: os.PathLike | str | None = None,
+    stac: os.PathLike | str | None = None,
+    warp: str | None = None,
     threshold: float | None = None,
     min_area: float | None = None,
     aoi: os.PathLike | str | None = None,
+    masks: Masks = MASKS,
     crs: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
@@ -118,12 +133,15 @@ def segment(
     """Every object of the scene, whole and once, and the files that were asked for.
 
     `out` takes outlines (.gpkg, .geojson, .fgb, .parquet, .csv), `mask` class labels and `scores` probabilities as
-    COGs on the scene's grid, `quicklook` a PNG. `threshold` is the probability that counts and `min_area` the smallest
+    COGs on the scene's grid or, with `warp`, on a map in that CRS, `quicklook` a PNG, `stac` a STAC Item (.json). `threshold` is the probability that counts and `min_area` the smallest
     object in square metres (None: the model's), `crs` that of the outlines (None: the scene's, EPSG:4326 for GCPs),
     `max_memory` in bytes for the whole process. `context` "scene" lets all regions of the scene exchange information,
     not those of a tile alone, in two passes. `like`: tiles and number format are those of this plan, so that many scenes are
     computed alike; device, dtype and max_memory then count no more. `progress(tiles done, tiles in all, pixels done now)` is called after each
     tile of each pass.
+
+    Only tiles that meet the polygons of `aoi` are looked at, and what is centred in them is kept; `masks` says what is done about
+    land and known works, which changes outlines and points, not `mask` and `scores`.
 
     `append` adds the outlines to a dataset of many scenes: a .gpkg, or a folder named .parquet with a file for each scene, in
     EPSG:4326 unless `crs` says otherwise when it is begun. A scene that is there is refused, or replaced with `overwrite`.
@@ -137,8 +155,8 @@ def segment(
     threshold = spec.threshold if threshold is None else threshold
     if min_area is None:
         min_area = spec.min_area if scene.is_georeferenced else 0.0
-    area = None if aoi is None else read_area(aoi, scene)
-    targets = _targets(scene, aoi, crs, overwrite, append, out=out, mask=mask, scores=scores, quicklook=quicklook)
+    area, overlay = None if aoi is None else read_area(aoi, scene), masks.over(scene)
+    targets = _targets(scene, [aoi, *masks.files], crs, overwrite, append, out=out, mask=mask, scores=scores, quicklook=quicklook, stac=stac)
 
     def decode(block: Block) -> dict[str, bytes]:
         return _decode(block, model, threshold, area, wanted=targets)
@@ -151,9 +169,9 @@ def segment(
         return detections.larger_than(min_area) if min_area else detections
 
     return _run(
-        scene, model, targets, decode, objects, area=area, crs=crs, threshold=threshold, options={"min_area": min_area},
+        scene, model, targets, decode, objects, area=area, overlay=overlay, crs=crs, threshold=threshold, options={"min_area": min_area},
         device=device, dtype=dtype, max_memory=max_memory, context=context, like=like, overwrite=overwrite, append=append,
-        progress=progress,
+        progress=progress, warp=warp,
     )  # fmt: skip
 
 
@@ -163,8 +181,10 @@ def detect(
     *,
     out: os.PathLike | str | None = None,
     quicklook: os.PathLike | str | None = None,
+    stac: os.PathLike | str | None = None,
     threshold: float | None = None,
     aoi: os.PathLike | str | None = None,
+    masks: Masks = MASKS,
     crs: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
@@ -183,8 +203,8 @@ def detect(
     """
     scene, spec = _ready(scene, model, "segment" if model.spec.points else "detect", allow_ungeoreferenced), model.spec
     threshold = spec.threshold if threshold is None else threshold
-    area = None if aoi is None else read_area(aoi, scene)
-    targets = _targets(scene, aoi, crs, overwrite, append, out=out, quicklook=quicklook)
+    area, overlay = None if aoi is None else read_area(aoi, scene), masks.over(scene)
+    targets = _targets(scene, [aoi, *masks.files], crs, overwrite, append, out=out, quicklook=quicklook, stac=stac)
     radius = round(spec.separation / spec.gsd / model.cell_px)
 
     def decode(block: Block) -> dict[str, bytes]:
@@ -210,7 +230,7 @@ def detect(
         return detections if area is None else detections.within(area)
 
     return _run(
-        scene, model, targets, decode, objects, area=area, crs=crs, threshold=threshold, options={},
+        scene, model, targets, decode, objects, area=area, overlay=overlay, crs=crs, threshold=threshold, options={},
         device=device, dtype=dtype, max_memory=max_memory, context=context, like=like, overwrite=overwrite, append=append,
         progress=progress,
     )  # fmt: skip
@@ -238,7 +258,7 @@ def _ready(scene: Scene, model: Model, task: str, allow_ungeoreferenced: bool) -
     return scene
 
 
-def _targets(scene: Scene, aoi, crs: str | None, overwrite: bool, append: bool, **paths) -> dict[str, Path]:
+def _targets(scene: Scene, beside: list, crs: str | None, overwrite: bool, append: bool, **paths) -> dict[str, Path]:
     """The outputs that were asked for, by name; refused where one cannot be written, before any work is done."""
     targets = {name: Path(path) for name, path in paths.items() if path is not None}
     if crs is not None:
@@ -249,7 +269,7 @@ def _targets(scene: Scene, aoi, crs: str | None, overwrite: bool, append: bool, 
         check_dataset(targets["out"], scene.id, overwrite=overwrite)
         crs_of_dataset(targets["out"], crs)
     alone = {name: path for name, path in targets.items() if not (append and name == "out")}
-    _check_targets(alone, [*scene.source.files, *([] if aoi is None else [aoi])], overwrite=overwrite)
+    _check_targets(alone, [*scene.source.files, *(path for path in beside if path is not None)], overwrite=overwrite)
     if crs is not None:
         if not scene.is_georeferenced:
             raise OutputError(f"{scene.id} has no place on the earth, outlines cannot be put into {crs}; leave --crs out")
@@ -274,6 +294,7 @@ def _run(
     objects: Callable[[Journal, Origin], Detections],
     *,
     area: shapely.Geometry | None,
+    overlay: Overlay,
     crs: str | None,
     threshold: float,
     options: dict,
@@ -285,18 +306,25 @@ def _run(
     overwrite: bool,
     append: bool,
     progress: Callable[[int, int, int], None] | None,
+    warp: str | None = None,
 ) -> Result:
     """The work that all tasks share: `decode` says what is kept of a tile's answer, `objects` what it is together."""
     start, spec = time.monotonic(), model.spec
     pick_device(device)
+    known = fingerprint(model)
+    if "stac" in targets:
+        check_item(scene)
+    how_to_warp = None if warp is None else plan_warp(scene.grid, scene.shape, warp)
     identity = {
         "scene": scene.fingerprint(),
-        "model": f"{spec.name} {spec.version} {fingerprint(model)}",
+        "model": f"{spec.name} {spec.version} {known[:16]}",
         "threshold": threshold,
         **options,
         "aoi": None if area is None else hashlib.sha256(shapely.to_wkb(area)).hexdigest()[:16],
+        **overlay.identity,
         "crs": crs,
         "outputs": {name: path.name for name, path in targets.items()},
+        **({} if warp is None else {"warp": warp}),
         "device": device,
         "dtype": dtype,
         "context": context,
@@ -336,11 +364,12 @@ def _run(
             "threshold": threshold,
             **options,
             "aoi": identity["aoi"],
+            **overlay.identity,
             "dtype": how.engine.dtype,
             "tile_px": how.nest.side,
             "context": context,
         }
-        detections = objects(journal, _origin(scene, spec, config))
+        detections = overlay.mark(objects(journal, _origin(scene, spec, config)))
         footprint = _looked_at(journal, how.nest, area)
         run = {
             "scene_id": scene.id,
@@ -348,15 +377,16 @@ def _run(
             "xtgeo": config["xtgeo"],
             "model_id": spec.name,
             "model_version": spec.version,
-            "weights": fingerprint(model),
+            "model_sha256": known,
             "config_hash": _digest(config),
             **{name: config[name] for name in ("bands", "units", "threshold")},
             **({"min_area_m2": options["min_area"]} if "min_area" in options else {}),
+            **overlay.record,
             **{name: config[name] for name in ("dtype", "tile_px", "context")},
         }
         _write(
             scene, model, journal, detections, how.nest, targets, footprint=footprint, crs=crs, run=run, overwrite=overwrite,
-            append=append,
+            append=append, warp=how_to_warp,
         )  # fmt: skip
     seconds = time.monotonic() - start
     h, w = scene.shape
@@ -376,6 +406,8 @@ def _run(
         threshold=threshold,
         context=context,
         outputs={name: str(path) for name, path in targets.items()},
+        note=overlay.note,
+        warp="" if how_to_warp is None else str(how_to_warp),
     )
     return Result(detections, summary)
 
@@ -404,12 +436,12 @@ def open_journal(path: Path | None, identity: dict, *, replace: bool):
 
 
 def fingerprint(model: Model) -> str:
-    """Sixteen hexadecimal digits that change with any weight."""
+    """SHA-256 of the spec and of all weights, as 64 hexadecimal digits."""
     digest = hashlib.sha256(model.spec.to_json().encode())
     for name, value in sorted(model.net.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(-1).float().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
 
 
 def _plan(scene: Scene, model: Model, journal: Journal, like: Plan | None, **options) -> Plan:
@@ -480,17 +512,23 @@ def _looked_at(journal: Journal, nest: Nest, area: shapely.Geometry | None) -> s
     return whole if area is None else shapely.intersection(whole, area)
 
 
-def _write(scene, model, journal, detections, nest, targets, *, footprint, crs, run, overwrite, append) -> None:
+def _write(scene, model, journal, detections, nest, targets, *, footprint, crs, run, overwrite, append, warp) -> None:
     """Every file that was asked for, all of them or none."""
     classes, count = model.spec.classes, len(model.spec.classes)
+    names = " ".join(f"{label}={name}" for label, name in enumerate(("background", *classes)))
     rasters = {
-        "mask": {"count": 1, "descriptions": ("class",), "nodata": NODATA},
-        "scores": {"count": count, "descriptions": classes, "nodata": NODATA, "scale": SCORE_SCALE, "averaged": True},
-    }
+        "mask": {
+            "count": 1, "descriptions": ("class",), "nodata": NODATA, "colours": dict(enumerate(COLOURS[: count + 1])),
+            "tags": {**run, "CLASSES": names},
+        },
+        "scores": {
+            "count": count, "descriptions": classes, "nodata": NODATA, "scale": SCORE_SCALE, "averaged": True, "tags": run,
+        },
+    }  # fmt: skip
     with together():
         for name, options in rasters.items():
             if name in targets:
-                with RasterSink(targets[name], scene.grid, scene.shape, overwrite=overwrite, **options) as sink:
+                with RasterSink(targets[name], scene.grid, scene.shape, warp=warp, overwrite=overwrite, **options) as sink:
                     for index, packed in journal.get(name):
                         core = nest[index].core
                         pixels = _unpack(packed, (options["count"], *core.shape))
@@ -500,3 +538,8 @@ def _write(scene, model, journal, detections, nest, targets, *, footprint, crs, 
         if "out" in targets:
             with VectorSink(targets["out"], crs=crs, run=run, overwrite=overwrite, append=append) as sink:
                 sink.write(detections, (scene.id, footprint))
+        if "stac" in targets:
+            place = (scene.grid, scene.shape) if warp is None else (warp.grid, tuple(warp.grid.shape))
+            of_rasters = {name: (*place, options) for name, options in rasters.items()}
+            item = describe_run(targets["stac"], scene, model.spec, footprint, targets, of_rasters, run)
+            write_item(targets["stac"], item, overwrite=overwrite)

@@ -100,7 +100,7 @@ def describe_points(
         "is_vessel": pd.array(np.where(unknown, None, vessel), "boolean"),
         "vessel_score": peaks.vessel.astype(float).round(6),
         "is_fishing": pd.array(np.where(vessel, fishing, None), "boolean"),
-        "fishing_score": np.where(vessel, peaks.fishing, np.nan).round(6),
+        "fishing_score": np.where(vessel, peaks.fishing.astype(float), np.nan).round(6),
         "vessel_length_m": np.where(vessel | unknown, peaks.length * scale, np.nan).round(1),
         "distance_from_shore_km": np.full(n, np.nan),
         **{f"sigma0_{band}_db": sigma0_db.get(band, np.full(n, np.nan)).round(2) for band in ("vv", "vh")},

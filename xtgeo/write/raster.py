@@ -23,6 +23,7 @@ from rasterio.windows import Window as RasterWindow
 from xtgeo.grid import GcpGrid, Grid
 from xtgeo.window import Window
 from xtgeo.write.staged import BROKEN, check_target, reported, staged
+from xtgeo.write.warp import Warp, warp
 
 CACHE_BYTES = 32 << 20
 BLOCK = 512
@@ -60,17 +61,23 @@ class RasterSink:
         descriptions: Sequence[str] = (),
         colours: Mapping[int, tuple[int, int, int]] | None = None,
         averaged: bool = False,
+        warp: Warp | None = None,
+        tags: Mapping[str, object] | None = None,
         overwrite: bool = False,
     ):
-        """averaged: overviews are means, for quantities; without it the nearest pixel, for classes."""
+        """averaged: overviews are means, for quantities; without it the nearest pixel, for classes.
+
+        warp: the map on which the file is to be, instead of the scene's own pixels. tags: plain values, kept as metadata.
+        """
         self.path = check_target(path, suffixes=(".tif", ".tiff"), overwrite=overwrite)
         self._overwrite, self._averaged, self._nodata = overwrite, averaged, nodata
         self._profile = {
             "driver": "GTiff", "dtype": dtype, "count": count, "height": shape[0], "width": shape[1], "nodata": nodata,
             "tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "zstd", "zstd_level": 1,
-            "SPARSE_OK": "TRUE", "BIGTIFF": "IF_SAFER", **_place(grid),
+            "SPARSE_OK": "TRUE", "BIGTIFF": "IF_SAFER", **(_on_points(warp) if warp and warp.points else _place(grid)),
         }  # fmt: skip
         self._scale, self._descriptions, self._colours = scale, descriptions, colours
+        self._warp, self._tags = warp, {**(tags or {}), **(warp.tags() if warp else {})}
 
     def __enter__(self) -> RasterSink:
         self._brought: list[tuple[RasterWindow, int]] = []
@@ -101,6 +108,8 @@ class RasterSink:
             blocks = part.with_name(f"{part.name}.blocks")
             with reported(self.path):
                 file = self._create(blocks)
+                if not self._warp:
+                    self._describe(file)
             try:
                 yield file
             except BaseException:
@@ -109,20 +118,33 @@ class RasterSink:
                 raise
             with reported(self.path):
                 file.close()
+                if self._warp:
+                    blocks = self._on_map(blocks)
                 self._to_cog(blocks, part)
                 self._check(part)
 
     def _create(self, blocks: Path) -> rasterio.io.DatasetWriter:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the scene is not, and that was asked for
-            file = rasterio.open(blocks, "w", **self._profile)
+            return rasterio.open(blocks, "w", **self._profile)
+
+    def _on_map(self, blocks: Path) -> Path:
+        """Another file of blocks beside the first, warped; what it holds is what must come back."""
+        target = blocks.with_name(f"{blocks.name}.map")
+        warp(blocks, target, self._warp, self._profile, averaged=self._averaged)
+        with rasterio.open(target, "r+") as file:
+            self._describe(file)
+            self._brought = [(window, crc32(file.read(window=window))) for _, window in file.block_windows(1)]
+        return target
+
+    def _describe(self, file: rasterio.io.DatasetWriter) -> None:
         if self._descriptions:
             file.descriptions = tuple(self._descriptions)
         if self._scale is not None:
             file.scales = (self._scale,) * file.count
         if self._colours:
             file.write_colormap(1, {value: (*rgb, 255) for value, rgb in self._colours.items()})
-        return file
+        file.update_tags(**{name: str(value) for name, value in self._tags.items()})
 
     def _to_cog(self, blocks: Path, part: Path) -> None:
         rasterio.shutil.copy(
@@ -145,6 +167,10 @@ class RasterSink:
                 for window, checksum in self._brought:
                     if crc32(file.read(window=window)) != checksum:
                         raise OSError("what was written does not come back")
+
+
+def _on_points(warp: Warp) -> dict:
+    return {"gcps": list(warp.points), "crs": warp.grid.crs.to_wkt()}
 
 
 def _place(grid: Grid) -> dict:

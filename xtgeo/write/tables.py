@@ -265,7 +265,7 @@ def _write_csv(tables: Tables, part: Path) -> None:
 
 
 def _read_csv(path: Path) -> Tables:
-    table = pd.read_csv(path, index_col=False, float_precision="round_trip", dtype=dict.fromkeys([*FIELDS, "crs"], "str"))
+    table = pd.read_csv(path, index_col=False, dtype=dict.fromkeys([*FIELDS, "crs"], "str"))
     if "geometry" not in table:
         _check_fields(table, path)
         raise ValueError("it has no column geometry")
