@@ -71,6 +71,7 @@ class Polygons:
 
     def judge(self, lon: np.ndarray, lat: np.ndarray) -> Judged:
         x, y = self.frame.from_lonlat(lon, lat)
+        x = x + 1e-9  # a place on a cut, as polygons have one at the antimeridian, lies on one side of it
         placed = np.flatnonzero(np.isfinite(lon + lat + x + y))
         inside, _ = shapely.STRtree(self.polygons).query(shapely.points(x[placed], y[placed]), predicate="within")
         on_land = np.zeros(len(lon), bool)
