@@ -167,7 +167,9 @@ def test_a_command_line_that_makes_no_sense_is_exit_code_2(xtgeo, words):
         (["--max-memory", "1MB"], "--max-memory"),
         (["--crs", "EPSG:nonsense"], "EPSG:nonsense"),
         (["--aoi", "nowhere.geojson"], "nowhere.geojson"),
-        (["--bands", "vv"], "vv=1"),
+        (["--bands", "vv="], "vv=1"),
+        (["--bands", "red"], "there is no band red"),
+        (["--clouds", "mask"], "no Sentinel-2 or Landsat product"),
         (["--bands", "vv=9"], "vv=9"),
     ],
 )
