@@ -223,51 +223,49 @@ def test_layers_that_others_put_into_a_dataset_stay(tmp_path):
         assert db.execute("SELECT count(*) FROM rtree_detections_geom").fetchone() == (43,)
 
 
-TWO = """
-import sys; sys.path.insert(0, {tests!r})
-import test_outputs
-for i in range(6):
-    name = f"{{sys.argv[1]}}{{i}}"
-    test_outputs.save(test_outputs.Path({path!r}), test_outputs.scattered(4, scene_id=name), name, append=True)
+ADD = """
+import os, signal, sys
+from pathlib import Path
+from xtgeo.write import dataset
+{before}
+for source in sys.argv[2:]:
+    dataset.append_tables(dataset.read_tables(source), Path(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("suffix", [".gpkg", ".parquet"])
-def test_processes_that_add_at_the_same_time_wait_for_each_other(tmp_path, suffix):
-    path = tmp_path / f"all{suffix}"
-    code = TWO.format(tests=str(Path(__file__).parent), path=str(path))
-    both = [subprocess.Popen([sys.executable, "-c", code, name], stderr=subprocess.PIPE) for name in "ab"]
-    assert [p.communicate()[1][-2000:] for p in both] == [b"", b""]
-    assert read_tables(path).scene_ids == {f"{name}{i}" for name in "ab" for i in range(6)} and len(read_tables(path).detections) == 48
+def add(path, *sources, before=""):
+    """Another process that adds scenes to a dataset."""
+    return subprocess.Popen(
+        [sys.executable, "-c", ADD.format(before=before), str(path), *map(str, sources)], stderr=subprocess.PIPE
+    )
 
 
-KILLED = """
-import os, signal, sys; sys.path.insert(0, {tests!r})
-import test_outputs
-from xtgeo.write import dataset, staged
-real = os.fsync
-def stop(*_):
-    os.kill(os.getpid(), signal.SIGKILL)
-if {where!r} == "write":
-    dataset.check_layers = stop
-else:
-    os.fsync = stop
-test_outputs.save(test_outputs.Path({path!r}), test_outputs.scattered(9, scene_id="b"), "b", append=True)
-"""
+def test_processes_that_add_at_the_same_time_wait_for_each_other(tmp_path):
+    names = [f"{name}{i}" for name in "ab" for i in range(4)]
+    sources = [save(tmp_path / f"{name}.gpkg", scattered(4, scene_id=name), name) for name in names]
+    paths = [tmp_path / "all.gpkg", tmp_path / "all.parquet"]
+    running = [add(path, *sources[i::2]) for path in paths for i in range(2)]
+    assert [p.communicate()[1][-2000:] for p in running] == [b""] * 4
+    for path in paths:
+        assert read_tables(path).scene_ids == set(names) and len(read_tables(path).detections) == 4 * len(names)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-@pytest.mark.parametrize(("suffix", "where"), [(".gpkg", "write"), (".gpkg", "sync"), (".parquet", "sync")])
-def test_a_process_killed_while_it_adds_leaves_what_was_there(tmp_path, suffix, where):
-    path = save(tmp_path / f"all{suffix}", append=True)
-    files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
-    before = [file.read_bytes() for file in files]
-    code = KILLED.format(tests=str(Path(__file__).parent), path=str(path), where=where)
-    done = subprocess.run([sys.executable, "-c", code])
-    assert done.returncode == -signal.SIGKILL and [file.read_bytes() for file in files] == before
-    assert read_tables(path).scene_ids == {"a"}
-    save(path, scattered(9, scene_id="b"), "b", append=True)
-    assert read_tables(path).scene_ids == {"a", "b"} and not list(tmp_path.rglob("*partial*"))
+def test_a_process_killed_while_it_adds_leaves_what_was_there(tmp_path):
+    second = save(tmp_path / "b.gpkg", scattered(9, scene_id="b"), "b")
+    paths = {}
+    for name, where in (("rows.gpkg", "dataset.check_layers"), ("sync.gpkg", "os.fsync"), ("sync.parquet", "os.fsync")):
+        path = save(tmp_path / name, append=True)
+        files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
+        killed = add(path, second, before=f"{where} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)")
+        paths[path] = killed, files, [file.read_bytes() for file in files]
+    for path, (killed, files, before) in paths.items():
+        killed.communicate()
+        assert killed.returncode == -signal.SIGKILL and list(tmp_path.rglob(f"*{path.stem}*partial*")) + list(path.glob(".*partial*"))
+        assert [file.read_bytes() for file in files] == before and read_tables(path).scene_ids == {"a"}
+        save(path, scattered(9, scene_id="b"), "b", append=True)
+        assert read_tables(path).scene_ids == {"a", "b"}
+    assert not list(tmp_path.rglob("*partial*"))
 
 
 def test_what_is_no_output_of_xtgeo_is_refused_in_one_line(tmp_path):

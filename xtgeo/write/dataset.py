@@ -46,27 +46,26 @@ def check_dataset(path: os.PathLike | str, scene_id: str | None = None, *, overw
         if path.is_file():
             raise OutputError(f"{path} is one file, to which nothing can be added: give the name of a folder, such as scenes.parquet")
         check_target(path / "part" if path.is_dir() else path, overwrite=True)
-    if scene_id is not None and not overwrite and scene_id in scenes_of_dataset(path):
+    if scene_id is not None and not overwrite and _holds(path, scene_id):
         raise OutputError(f"scene {scene_id} is in {path} already: use --overwrite to replace it there")
     return path
 
 
-def scenes_of_dataset(path: Path) -> set[str]:
-    """Names of the scenes in a dataset; none where there is no dataset yet."""
-    if not path.exists():
-        return set()
-    if path.is_dir():
-        return read_tables(path).scene_ids if any(path.glob("*.parquet")) else set()
+def _holds(path: Path, scene_id: str) -> bool:
+    """Whether a scene is in a dataset; in a folder its file tells, however many others there are."""
+    if not path.exists() or path.is_dir():
+        return (path / f"{_file_name(scene_id)}.parquet").exists()
     with closing(_connect(path)) as db:
         layers = [name for name in _layers(db) if "scene_id" in _columns(db, name)]
-        return {name for layer in layers for (name,) in db.execute(f'SELECT DISTINCT scene_id FROM "{layer}"')}
+        rows = (db.execute(f'SELECT 1 FROM "{layer}" WHERE scene_id = ? LIMIT 1', (scene_id,)) for layer in layers)
+        return any(row.fetchone() for row in rows)
 
 
 def crs_of_dataset(path: Path, wanted: str | None) -> str:
     """The CRS in which outlines are added; refused where `wanted` is another one than that of what is there."""
     try:
         if path.is_dir():
-            there = next((read_tables(part).detections.crs for part in sorted(path.glob("*.parquet"))), None)
+            there = next((read_tables(part).detections.crs for part in _parts(path)), None)
         else:
             there = pyogrio.read_info(path, layer="detections")["crs"] if path.exists() else None
     except (DataSourceError, ValueError) as e:
@@ -129,10 +128,10 @@ def _make_room(db: sqlite3.Connection, layer: str, table: pd.DataFrame, names: l
 
 def _check_kind(tables: Tables, path: Path) -> None:
     """Refuses points among outlines, and outlines among points."""
-    if not path.exists() or (path.is_dir() and not any(path.glob("*.parquet"))):
+    if not path.exists() or (path.is_dir() and not _parts(path)):
         return
     if path.is_dir():
-        points = "presence_score" in read_tables(next(iter(sorted(path.glob("*.parquet"))))).detections
+        points = read_tables(_parts(path)[0]).are_points
     else:
         with closing(_connect(path)) as db:
             points = "presence_score" in _columns(db, "detections")
@@ -162,6 +161,10 @@ def _file_name(scene_id: str) -> str:
     """The scene's name as a file's; where it has characters that not every system takes, with a mark that keeps names apart."""
     plain = re.sub(r"[^\w.-]", "_", scene_id).lstrip("._")
     return plain if plain == scene_id else f"{plain}_{sha256(scene_id.encode()).hexdigest()[:8]}"
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(part for part in folder.glob("*.parquet") if not part.name.startswith("."))
 
 
 def _connect(path: Path) -> sqlite3.Connection:
