@@ -212,7 +212,10 @@ def _thermal(archive: Archive, image: Image) -> tuple[Table | None, tuple[Swath,
 
 def _vectors(root: Element, tag: str, values: str) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
     for vector in root.iter(tag):
-        yield _number(vector, "line"), _numbers(vector, "pixel"), _numbers(vector, values)
+        line, pixels, numbers = _number(vector, "line"), _numbers(vector, "pixel"), _numbers(vector, values)
+        if len(pixels) != len(numbers):
+            raise ValueError(f"line {line:g} has {len(numbers)} values for {len(pixels)} pixels")
+        yield line, pixels, numbers
 
 
 def _swath(vector: Element) -> Swath:
