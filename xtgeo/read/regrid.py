@@ -42,6 +42,11 @@ class Axis:
         """Centres of `size` new pixels from `start` on; rounded, for one on the border of two old pixels is to be there exactly."""
         return np.round(self.scale * (np.arange(start, start + size) + 0.5) + self.origin, 9)
 
+    def shrunk(self, factor: float, count: int) -> Axis:
+        """The axis for `factor` times fewer new pixels, over `count` old ones instead."""
+        old = count / self.count
+        return Axis(self.scale * factor * old, self.origin * old, count)
+
     @property
     def reach(self) -> float:
         """From a new centre to where its triangle ends, in old pixels."""
@@ -126,17 +131,9 @@ class RegriddedSource:
             return None
         shape = tuple(-(-n // 2**level) for n in self.shape)
         inner = None if self.nearest else self.source.coarser(max(1, int(side * self.rows.scale)))
-        return self._resized(shape, inner or self.source)
-
-    def _resized(self, shape: tuple[int, int], source: Source) -> RegriddedSource:
-        axes = (self._axis(axis, n, m, k) for axis, n, m, k in zip((self.rows, self.columns), self.shape, shape, source.shape, strict=True))
-        return replace(self, source=source, shape=shape, **dict(zip(("rows", "columns"), axes, strict=True)))
-
-    @staticmethod
-    def _axis(axis: Axis, new: int, fewer: int, old: int) -> Axis:
-        """The axis for `fewer` pixels instead of `new`, over a source of `old` pixels instead of its count."""
-        shrunk = old / axis.count
-        return Axis(axis.scale * new / fewer * shrunk, axis.origin * shrunk, old)
+        source = inner or self.source
+        rows = self.rows.shrunk(self.shape[0] / shape[0], source.shape[0])
+        return replace(self, source=source, shape=shape, rows=rows, columns=self.columns.shrunk(self.shape[1] / shape[1], source.shape[1]))
 
     def with_cache(self, limit: int | BlockCache) -> RegriddedSource:
         """The same with at most `limit` bytes of decoded blocks, or with a cache that others use too."""
@@ -207,7 +204,7 @@ class MaskedSource:
         source = self.source.coarser(side)
         if source is None:
             return None
-        return replace(self, source=source, classes=resized(self.classes, source.shape))
+        return replace(self, source=source, classes=resized(self.classes, source.shape, nearest=True))
 
     def with_cache(self, limit: int | BlockCache) -> MaskedSource:
         """The same with at most `limit` bytes of decoded blocks in all."""
@@ -241,12 +238,12 @@ def on_grid(source: Source, own: GeoBox, grid: GeoBox, *, nearest: bool = False)
     return RegriddedSource(source, tuple(grid.shape), rows, columns, nearest)
 
 
-def resized(source: Source, shape: tuple[int, int]) -> Source:
-    """Classes of the whole source in `shape` pixels, each the one under its centre."""
+def resized(source: Source, shape: tuple[int, int], *, nearest: bool = False) -> Source:
+    """The whole source in `shape` pixels; itself where it has them."""
     (h, w), (new_h, new_w) = source.shape, shape
-    if isinstance(source, RegriddedSource):
-        return replace(source._resized(shape, source.source), nearest=True)
-    return RegriddedSource(source, tuple(shape), Axis(h / new_h, 0.0, h), Axis(w / new_w, 0.0, w), nearest=True)
+    if (h, w) == (new_h, new_w):
+        return source
+    return RegriddedSource(source, tuple(shape), Axis(h / new_h, 0.0, h), Axis(w / new_w, 0.0, w), nearest)
 
 
 def nearest(at: np.ndarray, count: int) -> np.ndarray:

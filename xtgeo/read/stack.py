@@ -10,6 +10,7 @@ import numpy as np
 
 from xtgeo.errors import SceneError
 from xtgeo.read.blocks import BlockCache, shared
+from xtgeo.read.regrid import resized
 from xtgeo.scene import Source
 from xtgeo.window import Window
 
@@ -67,11 +68,12 @@ class StackSource:
         return all(self.sources[s].maybe_valid(window, tuple(b for _, b in places)) for s, places in parts)
 
     def coarser(self, side: int) -> StackSource | None:
-        """The files' overviews, if all have the same."""
-        parts = tuple(source.coarser(side) for source in self.sources)
-        if None in parts or len({part.shape for part in parts}) > 1:
+        """The files' overviews, if all have one; smaller ones are brought to the size of the largest."""
+        parts = [source.coarser(side) for source in self.sources]
+        if None in parts:
             return None
-        return StackSource(parts)
+        shape = max(part.shape for part in parts)
+        return StackSource(tuple(resized(part, shape) for part in parts))
 
     def with_cache(self, limit: int | BlockCache) -> StackSource:
         """The same with at most `limit` bytes of decoded blocks in all, for whichever bands are read."""
