@@ -11,6 +11,7 @@ bands.py      which bands make up the scene
 optical.py    products with a file for each band; sentinel2.py, landsat.py: what each says of itself
 regrid.py     bands on other grids, and masks of classes
 stac.py       STAC Items; mosaic.py: several side by side
+array.py      arrays of xarray; zarr.py: Zarr stores and NetCDF files
 trust.py      what a file may point to and claim; remote.py: patience with servers
 metadata.py   band names, units and time from headers and names
 archive.py    a product's files, in a folder, a zip or a tar
@@ -30,6 +31,7 @@ from xtgeo.errors import SceneError
 from xtgeo.grid import GcpGrid, Grid, same_grid
 from xtgeo.read import landsat, metadata, sentinel2
 from xtgeo.read.archive import Archive, open_archive
+from xtgeo.read.array import is_array, open_array
 from xtgeo.read.bands import Band, choose_bands, one_unit
 from xtgeo.read.calibration import NOISE_RULES
 from xtgeo.read.header import Header, grid_of
@@ -38,6 +40,7 @@ from xtgeo.read.raster import RasterSource, open_raster
 from xtgeo.read.sentinel1 import is_sentinel1, open_sentinel1
 from xtgeo.read.stac import is_stac, open_stac
 from xtgeo.read.stack import StackSource, files_of
+from xtgeo.read.zarr import is_netcdf, is_zarr, open_store
 from xtgeo.scene import UNITS, Scene
 
 __all__ = ["open_scene"]
@@ -64,7 +67,8 @@ def open_scene(
     noise. A Sentinel-2 or Landsat Collection 2 product (folder, zip or tar) gives reflectance, its bands on one grid: of 10 m or 30 m,
     or of `resolution` metres; `clouds="mask"` strikes out what the product takes for clouds and their shadows.
 
-    A STAC Item, or an ItemCollection of one date, is one too: a file, a URL, or an object of pystac.
+    Or a STAC Item, or an ItemCollection of one date (a file, a URL, an object of pystac); a Zarr store or a NetCDF file; an
+    xarray.DataArray or Dataset. See docs/sources.md.
 
     `bands` ({"vv": 1, "vh": 2}, "vv=1,vh=2" or "red,nir"), `units` (a key of scene.UNITS) and `nodata` count instead of
     what the files say. A file without CRS and control points opens; `scene.is_georeferenced` is then False.
@@ -76,20 +80,24 @@ def open_scene(
         raise SceneError(f"unknown rule for noise {noise!r}; choose one of {', '.join(NOISE_RULES)}")
     if clouds not in CLOUDS:
         raise SceneError(f"unknown way with clouds {clouds!r}; choose one of {', '.join(CLOUDS)}")
-    archive = open_archive(href) if isinstance(href, str | os.PathLike) else None
+    described = is_array(href) or is_zarr(href) or is_netcdf(href) or is_stac(href)
+    archive = open_archive(href) if isinstance(href, str | os.PathLike) and not described else None
     if optical := _optical(archive, resolution):
         if units not in (None, "reflectance"):
             raise SceneError(f"{optical.id} says what its numbers are: reflectance is read; leave --units {units} out")
         return scene_of(optical, os.fspath(href), bands=bands, nodata=nodata, clouds=clouds, resolution=resolution)
     if clouds != "keep" or resolution is not None:
-        raise SceneError(f"{href} is no Sentinel-2 or Landsat product as it came: nothing tells its clouds or other resolutions")
+        raise SceneError(f"{str(href)[:200]!r} is no Sentinel-2 or Landsat product as it came: nothing tells its clouds or other resolutions")
     if archive is not None and is_sentinel1(archive):
         return open_sentinel1(archive, bands=bands, units=units, nodata=nodata, noise=noise)
+    told = {"bands": bands, "units": units, "nodata": nodata, "trusted": trusted}
+    if is_array(href):
+        return open_array(href, **told)
+    if is_zarr(href) or is_netcdf(href):
+        return open_array(open_store(os.fspath(href), trusted=trusted), store=os.fspath(href), **told)
     if is_stac(href):
-        return open_stac(
-            href, partial(_open_files, trusted=trusted), bands=bands, units=units, nodata=nodata, trusted=trusted
-        )
-    return _open_files(href, bands=bands, units=units, nodata=nodata, trusted=trusted)
+        return open_stac(href, partial(_open_files, trusted=trusted), **told)
+    return _open_files(href, **told)
 
 
 def _open_files(

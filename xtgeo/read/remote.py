@@ -45,6 +45,21 @@ def patiently(task: Callable[[], Answer], failures: tuple[type[BaseException], .
         pause *= 2
 
 
+def passing(href: str) -> tuple[type[BaseException], ...]:
+    """Failures of fsspec's file systems that may pass; none for what lies on disk."""
+    if "://" not in href:
+        return ()
+    import aiohttp
+
+    return OSError, TimeoutError, aiohttp.ClientError
+
+
+def is_final(error: BaseException) -> bool:
+    """Whether fsspec's failure will stay: the file is not there, or not for this user."""
+    status = getattr(error, "status", None) or 0
+    return isinstance(error, FileNotFoundError | PermissionError) or (400 <= status < 500 and status != 429)
+
+
 def fetch(url: str, limit: int = LARGEST_TEXT) -> bytes:
     """The body behind an HTTP address; refused above `limit` bytes.
 
