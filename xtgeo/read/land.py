@@ -29,7 +29,7 @@ REACH_M = 100_000.0
 RASTERS = (".tif", ".tiff", ".vrt", ".img", ".nc", ".jp2")
 LOWEST = -32000.0
 """No height is lower; xView3's rasters mean nothing by -32768, which is not always tagged."""
-CELLS = 1 << 22
+CELLS = 1 << 23
 """Of a raster read at once."""
 
 
@@ -96,7 +96,7 @@ class Cells:
     def strips(self) -> Iterator[tuple[Window, np.ndarray, np.ndarray]]:
         """Windows from top to bottom, each with the last row of the one above, and where there is land, and where water."""
         w = self.window
-        rows = max(1, CELLS // w.w // 512 * 512)
+        rows = max(128, CELLS // w.w // 128 * 128)
         for top in range(w.y, w.y + w.h, rows):
             above = min(1, top - w.y)
             part = Window(top - above, w.x, min(rows, w.y + w.h - top) + above, w.w)
