@@ -304,7 +304,8 @@ def test_however_a_scene_is_cut_the_same_bits_come_out(request, kind):
 def test_threads_zip_folder_and_a_pickled_copy_give_the_same_pixels(new, tmp_path):
     scene = open_scene(new)
     whole = scene.read(Window(0, 0, H, W))
-    others = [open_scene(zipped(new, tmp_path / "a name (1).zip")), pickle.loads(pickle.dumps(scene)), scene.with_cache(1 << 16)]
+    others = [open_scene(zipped(new, tmp_path / "a name (1).zip")), open_scene(new / "manifest.safe")]
+    others += [pickle.loads(pickle.dumps(scene)), scene.with_cache(1 << 16)]
     found = []
 
     def read(other):
@@ -317,7 +318,7 @@ def test_threads_zip_folder_and_a_pickled_copy_give_the_same_pixels(new, tmp_pat
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 7 * 6 and all(found)
+    assert len(found) == 7 * 8 and all(found)
 
 
 def test_zero_is_nodata_and_raw_numbers_are_still_there(new):

@@ -81,6 +81,8 @@ def open_scene(
     if clouds not in CLOUDS:
         raise SceneError(f"unknown way with clouds {clouds!r}; choose one of {', '.join(CLOUDS)}")
     described = is_array(href) or is_zarr(href) or is_netcdf(href) or is_stac(href)
+    if isinstance(href, str | os.PathLike) and os.path.basename(href) == "manifest.safe":
+        href = os.path.dirname(os.path.abspath(href))  # as other tools are given a product
     archive = open_archive(href) if isinstance(href, str | os.PathLike) and not described else None
     if optical := _optical(archive, resolution):
         if units not in (None, "reflectance"):

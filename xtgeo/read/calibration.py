@@ -77,7 +77,7 @@ class Table:
         return cls(digest, lines, pixels, values)
 
     def over(self, lines: np.ndarray, pixels: np.ndarray) -> Callable[[slice], np.ndarray]:
-        """Values at ascending lines x pixels, given by slices of `lines`: (line, pixel), or (1, pixel) where all lines are alike."""
+        """Values at ascending lines x pixels, for slices of `lines`: (line, pixel), or (1, pixel) where all lines are alike."""
         i, t = _between(self.lines, lines)
         j, u = _between(self.pixels, pixels)
         first = i[0]

@@ -1,8 +1,8 @@
 """A Sentinel-1 GRD product, as folder or zip, as one scene of calibrated backscatter in radar geometry.
 
-Read are the measurements and, of each, three annotations: of the image itself (control points, times, orbit), of its calibration and
-of its noise; from the manifest the relative orbit and the processor's version. Names and meaning of what is read: "Sentinel-1
-Product Specification", S1-RS-MDA-52-7441.
+Read are the measurements and, of each, three annotations: of the image itself (control points, times, orbit), of its
+calibration and of its noise; from the manifest the relative orbit and the processor's version. Names and meaning of what is
+read: "Sentinel-1 Product Specification", S1-RS-MDA-52-7441.
 """
 
 from __future__ import annotations
@@ -156,7 +156,8 @@ def _open_image(archive: Archive, image: Image, facts: dict, *, nodata: float | 
     for kind in ("annotation", "measurement", *(("calibration", "noise") if noise else ())):
         if getattr(image, kind) is None and not (kind == "noise" and noise == "none"):
             raise SceneError(
-                f"{archive.path} is not whole: it has no {kind} of {image.polarisation}; copy or download it again, or {REMEDIES[kind]}"
+                f"{archive.path} is not whole: it has no {kind} of {image.polarisation}; copy or download it again, or "
+                f"{REMEDIES[kind]}"
             )
     root = archive.xml(image.annotation)
     with _naming(archive, image.annotation):
@@ -267,11 +268,13 @@ def _refuse_cut(archive: Archive, name: str, raw: RasterSource) -> None:
     with zipfile.ZipFile(archive.path) as whole:
         size, needed = whole.getinfo(name).file_size, 2 * raw.shape[0] * raw.shape[1]
     if size < needed:
-        raise SceneError(f"{name} in {archive.path} is cut short: {size:,} bytes for {needed:,} of pixels; copy or download it again")
+        raise SceneError(
+            f"{name} in {archive.path} is cut short: {size:,} bytes for {needed:,} of pixels; copy or download it again"
+        )
 
 
 def _refuse_other_points(root: Element, header: Header) -> None:
-    """The measurement's own control points, if it has any, lie where the annotation has them, in its own count of lines and pixels."""
+    """The measurement's own control points, if it has any, lie where the annotation has them, by line and pixel."""
     told = {(p.row - 0.5, p.col - 0.5): (p.x, p.y) for p in _points(root)}
     for point in header.gcps:
         place = told.get((round(point.row, 3), round(point.col, 3)))
