@@ -280,6 +280,7 @@ def test_what_is_missing_or_damaged_is_said_in_one_line(tmp_path):
         (text[: len(text) // 2], "is not whole"),
         (text.replace(">10000<", ">many<"), "does not say what numbers mean"),
         (text.replace(">10000<", ">0<"), "divides by 0"),
+        (text.replace(">-1000<", ">inf<"), "adds what is no number"),
         (text.replace("<?xml version=\"1.0\" encoding=\"UTF-8\"?>", "<!DOCTYPE a [<!ENTITY b 'c'>]>"), "declares entities"),
     ]:
         mtd.write_text(damage)

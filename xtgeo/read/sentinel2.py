@@ -7,6 +7,7 @@ Reflectance = (number + offset) / quantification, both from the product's MTD_MS
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime
 from xml.etree import ElementTree
@@ -150,8 +151,8 @@ def _calibration(path: str, name: str, facts: dict[str, list]) -> dict[str, tupl
         late = float((facts.get("PROCESSING_BASELINE") or ["0"])[0]) >= 4
     except (KeyError, ValueError) as error:
         raise SceneError(f"the metadata of {path} does not say what numbers mean: {error!r} cannot be read; download it again") from error
-    if not quantification > 0:
-        raise SceneError(f"the metadata of {path} divides by {quantification}: it is damaged; download it again")
+    if not (0 < quantification < math.inf and all(math.isfinite(offset) for offset in offsets.values())):
+        raise SceneError(f"the metadata of {path} divides by {quantification}, or adds what is no number: it is damaged; download it again")
     common = next(iter(offsets.values()), OFFSET if late else 0.0)
     return {band: (1 / quantification, offsets.get(band, common) / quantification) for band in BANDS}
 
