@@ -279,7 +279,8 @@ def test_far_from_any_land_the_distance_is_null(tmp_path):
     scene = scene_on(GRIDS["utm"])
     far = save(tmp_path / "far.gpkg", shapely.box(-2000, 0, -1800, 100), scene.grid)
     found = points(scene.grid, [100.0], [100.0])
-    assert np.isnan(Masks(land_mask=far).over(scene).mark(found)["distance_from_shore_km"]).all()
+    overlay = Masks(land_mask=far).over(scene)
+    assert np.isnan(overlay.mark(found)["distance_from_shore_km"]).all() and "no land within 100 km" in overlay.note
 
 
 @pytest.mark.parametrize("kind", ["vector", "raster"])

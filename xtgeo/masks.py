@@ -18,7 +18,7 @@ from xtgeo.errors import SceneError
 from xtgeo.grid import pixel_to_lonlat
 from xtgeo.nearest import Nearest, ends
 from xtgeo.read.area import Frame, polygonal, read_near
-from xtgeo.read.land import Land, find_land
+from xtgeo.read.land import REACH_M, Land, Polygons, find_land
 from xtgeo.scene import Scene
 
 LAND = "suppress", "flag", "off"
@@ -116,6 +116,8 @@ class Overlay:
                 "no land mask is known for this scene: land is neither flagged nor suppressed, and distances from shore are null; "
                 "give --land-mask FILE, install the extra xtgeo-sat[coastline], or say --land off"
             )
+        if self.masks.land_mask is not None and isinstance(self.land, Polygons) and not len(self.land.polygons):
+            return f"land mask {self.land.name} holds no land within {REACH_M / 1000:.0f} km of this scene: all counts as water; check its CRS"
         return None
 
     def mark(self, detections: Detections) -> Detections:
