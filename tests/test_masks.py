@@ -51,7 +51,13 @@ GRIDS = {
     "gcp at the antimeridian": gcps("EPSG:32660", Affine(100, 0, 690_000, 0, -100, 5_800_000)),
     "pole": GeoBox(SHAPE, Affine(100, 0, -17_000, 0, -100, 21_000), "EPSG:3413"),
 }
-FILES = {"utm": "EPSG:23031", "degrees": "EPSG:3857", "gcp": "EPSG:3035", "gcp at the antimeridian": "EPSG:3832", "pole": "EPSG:3995"}
+FILES = {
+    "utm": "EPSG:23031",
+    "degrees": "EPSG:3857",
+    "gcp": "EPSG:3035",
+    "gcp at the antimeridian": "EPSG:3832",
+    "pole": "EPSG:3995",
+}
 """A CRS of another kind in which a scene of each grid can be told of; else degrees."""
 
 
@@ -243,7 +249,9 @@ def raster_of(path, coast, grid, crs, cell, values=(0, 1), nodata=None, beyond=8
     return path
 
 
-@pytest.mark.parametrize(("name", "crs", "cell"), [("utm", "EPSG:3035", 250), ("gcp", "EPSG:4326", 0.002), ("degrees", "EPSG:32733", 200)])
+@pytest.mark.parametrize(
+    ("name", "crs", "cell"), [("utm", "EPSG:3035", 250), ("gcp", "EPSG:4326", 0.002), ("degrees", "EPSG:32733", 200)]
+)
 @pytest.mark.parametrize("values", [(0, 1), (-30, 12)])
 def test_land_from_a_raster_is_right_to_about_a_cell(name, crs, cell, values, tmp_path, monkeypatch):
     monkeypatch.setattr("xtgeo.read.land.CELLS", 1)  # several strips
@@ -433,7 +441,8 @@ def test_flags_stand_side_by_side_and_works_far_away_are_no_error(tmp_path):
 # The whole job
 
 SPEC = Spec(
-    name="bright", bands=("vv",), units="db", mean=(-20.0,), std=(1.0,), gsd=10.0, region=64, span=1, margin=8, stride=8, threshold=0.5
+    name="bright", bands=("vv",), units="db", mean=(-20.0,), std=(1.0,), gsd=10.0, region=64, span=1, margin=8, stride=8,
+    threshold=0.5,
 )  # fmt: skip
 SHIPS = [(60, 120), (200, 40), (126, 300), (300, 250)]
 

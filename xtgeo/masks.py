@@ -32,8 +32,8 @@ class Masks:
     """"flag" puts "land" into the flags of objects centred on it, "suppress" takes away those that lie well inland besides, "off"
     looks at no land."""
     land_mask: str | os.PathLike | None = None
-    """Polygons of land, or a raster that is above 0 on land, such as a mask of 0 and 1 or heights, of any CRS. None: what lies beside
-    an xView3 scene, else the packaged coastline (extra `coastline`), else nothing."""
+    """Polygons of land, or a raster that is above 0 on land, such as a mask of 0 and 1 or heights, of any CRS. None: what lies
+    beside an xView3 scene, else the packaged coastline (extra `coastline`), else nothing."""
     land_buffer: float = 200.0
     """Metres from the water's edge within which nothing is suppressed; what the mask may be wrong by comes on top."""
     infrastructure: str | os.PathLike | None = None
@@ -117,7 +117,8 @@ class Overlay:
                 "give --land-mask FILE, install the extra xtgeo-sat[coastline], or say --land off"
             )
         if self.masks.land_mask is not None and isinstance(self.land, Polygons) and not len(self.land.polygons):
-            return f"land mask {self.land.name} holds no land within {REACH_M / 1000:.0f} km of this scene: all counts as water; check its CRS"
+            far = f"{REACH_M / 1000:.0f} km"
+            return f"land mask {self.land.name} holds no land within {far} of this scene: all counts as water; check its CRS"
         return None
 
     def mark(self, detections: Detections) -> Detections:

@@ -29,7 +29,8 @@ from xtgeo.window import Window
 
 STEP_DEG = 0.05
 STEPS = 200
-"""Longest edge in degrees, and as a part of the frame, before points are put between: straight on a map is not straight in pixels."""
+"""Longest edge in degrees, and as a part of the frame, before points are put between: what is straight on a map is
+not straight in pixels."""
 MARGIN_M = 10_000.0
 
 
@@ -100,7 +101,7 @@ class Frame:
 
 
 def surroundings(grid: Grid, margin_m: float) -> tuple[float, float, float, float]:
-    """West, south, east, north in degrees of a grid and of at least `margin_m` around it; east is beyond 180 across the antimeridian."""
+    """West, south, east, north in degrees of a grid and `margin_m` around it, or more; across the antimeridian east is beyond 180."""
     west, south, east, north = lonlat_bounds(grid)
     east += 360 * (east < west)
     south, north = max(south - margin_m / 110_000, -90.0), min(north + margin_m / 110_000, 90.0)
@@ -110,7 +111,12 @@ def surroundings(grid: Grid, margin_m: float) -> tuple[float, float, float, floa
 
 
 def read_vectors(
-    path: str | os.PathLike, what: str, error: type[XtgeoError] = SceneError, *, near: Grid | None = None, margin_m: float = MARGIN_M
+    path: str | os.PathLike,
+    what: str,
+    error: type[XtgeoError] = SceneError,
+    *,
+    near: Grid | None = None,
+    margin_m: float = MARGIN_M,
 ) -> gpd.GeoDataFrame:
     """The first layer of a vector file of any format, with its CRS; refused as `error`, which says `what` the file was to be.
 
@@ -149,7 +155,10 @@ def read_near(path: str | os.PathLike, what: str, grid: Grid, margin_m: float = 
 
 
 def _features(path: str | os.PathLike) -> int:
-    return 0 if os.fspath(path).lower().endswith(".parquet") else pyogrio.read_info(path, layer=0, force_feature_count=True)["features"]
+    """In the whole file; of Parquet, which is read whole, what is not there is nowhere."""
+    if os.fspath(path).lower().endswith(".parquet"):
+        return 0
+    return pyogrio.read_info(path, layer=0, force_feature_count=True)["features"]
 
 
 def read_area(path: str | os.PathLike, scene: Scene) -> shapely.Geometry:

@@ -165,8 +165,8 @@ def _given(path: str | os.PathLike, grid: Grid) -> Land:
     if len(pieces) and not len(polygons):
         kinds = ", ".join(sorted({piece.geom_type for piece in pieces}))
         raise SceneError(
-            f"land mask {path} holds no polygon near the scene, found {kinds}: lines do not say on which side land is; give the land "
-            "as polygons"
+            f"land mask {path} holds no polygon near the scene, found {kinds}: lines do not say on which side land is; "
+            "give the land as polygons"
         )
     land = shapely.union_all(polygons)
     # What runs along the frame was cut there and is no shore; what the file cuts at the antimeridian has grown together.
