@@ -101,7 +101,7 @@ class Frame:
 
 
 def surroundings(grid: Grid, margin_m: float) -> tuple[float, float, float, float]:
-    """West, south, east, north in degrees of a grid and `margin_m` around it, or more; across the antimeridian east is beyond 180."""
+    """West, south, east, north in degrees of a grid and `margin_m` around it or more; over the antimeridian east is beyond 180."""
     west, south, east, north = lonlat_bounds(grid)
     east += 360 * (east < west)
     south, north = max(south - margin_m / 110_000, -90.0), min(north + margin_m / 110_000, 90.0)
