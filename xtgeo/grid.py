@@ -31,6 +31,8 @@ from xtgeo.errors import SceneError
 
 WGS84 = Geod(ellps="WGS84")
 EPSG_4326 = CRS("EPSG:4326")
+MOST_SCATTERED = 4000
+"""Control points that lie on no lattice: a thin plate through n of them takes 8 n^2 bytes and n^3 steps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +68,8 @@ class GcpGrid:
     def from_gcps(cls, gcps: Iterable, shape: tuple[int, int], crs: object) -> GcpGrid:
         """From points with `row`, `col`, `x`, `y` and `z`, as rasterio has them, in any CRS."""
         row, column, x, y, z = np.array([(p.row, p.col, p.x, p.y, p.z or 0.0) for p in gcps], float).reshape(-1, 5).T
+        if not np.isfinite(np.stack([row, column, x, y, z])).all():
+            raise SceneError("some ground control points are no numbers: correct them")
         # A second point at the same pixel carries nothing and makes the thin plate singular.
         _, first = np.unique(np.stack([row, column]), axis=1, return_index=True)
         first.sort()
@@ -78,11 +82,15 @@ class GcpGrid:
         if not np.isfinite(lon).all():
             raise SceneError(f"some ground control points do not lie on the earth in {CRS(crs)}: check their CRS")
         rows, columns = np.unique(row), np.unique(column)
-        if min(len(rows), len(columns)) < 2 or len(rows) * len(columns) != len(row):
-            return cls(tuple(shape), row, column, lon, lat, z)
         order = np.lexsort((column, row))
         lattice = (len(rows), len(columns))
-        if not np.array_equal(column[order].reshape(lattice), np.broadcast_to(columns, lattice)):
+        even = min(lattice) > 1 and len(rows) * len(columns) == len(row)
+        if not even or not np.array_equal(column[order].reshape(lattice), np.broadcast_to(columns, lattice)):
+            if len(row) > MOST_SCATTERED:
+                raise SceneError(
+                    f"{len(row):,} scattered ground control points are too many for one surface through them all: keep "
+                    f"{MOST_SCATTERED:,} at most"
+                )
             return cls(tuple(shape), row, column, lon, lat, z)
         return cls(tuple(shape), rows, columns, *(v[order].reshape(lattice) for v in (lon, lat, z)))
 

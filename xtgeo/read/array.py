@@ -323,6 +323,8 @@ def _source(array, dims: tuple[str | None, str, str], nodata: float | None, stor
     low, high = (_numbers(what, "valid_range", *np.atleast_1d(attrs.get("valid_range", ()))) + (None, None))[:2]
     low, high = attrs.get("valid_min", low), attrs.get("valid_max", high)
     scale, offset = _numbers(what, "scale_factor", attrs.get("scale_factor", 1.0), attrs.get("add_offset", 0.0))
+    if not (0 < abs(scale) < 1e30 and abs(offset) < 1e30):
+        raise SceneError(f"{what} has a scale_factor or add_offset that cannot be: {scale}, {offset}; correct its attributes")
     return ArraySource(
         array=array,
         dims=dims,

@@ -13,11 +13,12 @@ import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.env import set_gdal_config
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
 from xtgeo.read.remote import Answer, is_url, patiently, refusal
 
@@ -39,6 +40,9 @@ SCHEMES = {
     "gs://": "/vsigs/",
     "az://": "/vsiaz/",
 }
+
+FAILURES = (RasterioError, CPLE_BaseError, CRSError, UnicodeDecodeError, MemoryError)
+"""What rasterio raises for a file that GDAL cannot read; UnicodeDecodeError is for tags, MemoryError for sizes."""
 
 _filtering = threading.Lock()
 
@@ -107,7 +111,10 @@ class Handles:
         options = {} if self.level is None else {"overview_level": self.level}
         with quietly():
             # Not rasterio.open, which takes one driver.
-            return rasterio.DatasetReader(self.path, driver=self.drivers and list(self.drivers), sharing=False, **options)
+            dataset = rasterio.DatasetReader(self.path, driver=self.drivers and list(self.drivers), sharing=False, **options)
+        with suppress(CPLE_BaseError):  # a complaint that opening has left behind would be raised by whatever is asked next
+            _ = dataset.colorinterp
+        return dataset
 
 
 @contextmanager
@@ -135,7 +142,7 @@ def steadily(path: str, task: Callable[[], Answer]) -> Answer:
         fresh["CPL_VSIL_CURL_NON_CACHED"] = path  # else GDAL remembers that a file is not there, and does not ask again
         return bool(_PERMANENT.search(reason(error)) or refused(path))
 
-    return patiently(attempt, (RasterioError,), hopeless)
+    return patiently(attempt, FAILURES, hopeless)
 
 
 def refused(path: str) -> str:

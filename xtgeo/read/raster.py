@@ -9,12 +9,11 @@ from functools import cached_property
 
 import numpy as np
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import CRSError, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from xtgeo.errors import SceneError
 from xtgeo.read.blocks import BlockCache, shared
-from xtgeo.read.gdal import Handles, bound_cache, environment, gdal_path, is_remote, local_file, reason, refused, steadily
+from xtgeo.read.gdal import FAILURES, Handles, bound_cache, environment, gdal_path, is_remote, local_file, reason, refused, steadily
 from xtgeo.read.header import Header, begins_as_tiff, read_header, refuse_truncated
 from xtgeo.read.strips import Strips, find_strips
 from xtgeo.read.trust import REMEDY, drivers_for, points_elsewhere, refuse_absurd, refuse_large_blocks
@@ -60,6 +59,10 @@ class RasterSource:
     cache: BlockCache = field(default_factory=lambda: BlockCache(BLOCK_CACHE_BYTES), compare=False, repr=False)
     handles: Handles | None = field(default=None, compare=False, repr=False)
 
+    def __post_init__(self):
+        if 0.0 in self.scales or not all(abs(value) < 1e30 for value in (*self.scales, *self.offsets)):
+            raise SceneError(f"{self.path} has a scale or offset that cannot be: {self.scales[:4]}, {self.offsets[:4]}; correct its tags")
+
     @property
     def count(self) -> int:
         """Bands."""
@@ -93,10 +96,13 @@ class RasterSource:
                 data[:, y, x] = raw[: len(indexes)]
                 self._judge(raw, data[:, y, x], indexes, valid[y, x])
         for band, index in zip(data, indexes, strict=True):
-            if self.scales[index - 1] != 1.0:
-                band *= np.float32(self.scales[index - 1])
-            if self.offsets[index - 1] != 0.0:
-                band += np.float32(self.offsets[index - 1])
+            with np.errstate(over="ignore", invalid="ignore"):  # under the mask may lie anything
+                if self.scales[index - 1] != 1.0:
+                    band *= np.float32(self.scales[index - 1])
+                if self.offsets[index - 1] != 0.0:
+                    band += np.float32(self.offsets[index - 1])
+            if abs(self.scales[index - 1]) > 1e3:
+                valid &= np.isfinite(band)
         return data, valid
 
     def _judge(self, raw: np.ndarray, data: np.ndarray, indexes: tuple[int, ...], valid: np.ndarray):
@@ -143,7 +149,7 @@ class RasterSource:
         try:
             with environment(self.path):
                 return steadily(self.path, lambda: self._load(window, indexes)).astype(self.stored, copy=False)
-        except (RasterioError, MemoryError) as error:
+        except FAILURES as error:
             told, remedy = reason(error), "the file is damaged or incomplete: copy or download it again"
             if is_remote(self.path):
                 told, remedy = refused(self.path) or told, "check your credentials and the network, and resume"
@@ -169,7 +175,7 @@ class RasterSource:
         try:
             with environment(self.path):
                 dataset = self.handles.dataset()
-        except RasterioError as error:
+        except FAILURES as error:
             raise SceneError(f"cannot open {self.path}: {reason(error)}") from error
         for index in indexes:
             if repr(self.nodata[index - 1]) != repr(self.fills[index - 1]):  # repr, for NaN is not NaN
@@ -191,7 +197,7 @@ class RasterSource:
             try:
                 with environment(self.path):
                     dataset = handles.dataset()
-            except RasterioError as error:
+            except FAILURES as error:
                 raise SceneError(f"cannot open overview {level} of {self.path}: {reason(error)}") from error
             if max(dataset.shape) >= side:
                 return replace(
@@ -249,9 +255,7 @@ def open_raster(
             if not trusted and not source.strips:
                 refuse_large_blocks(path, math.prod(source._cell) * np.dtype(source.stored).itemsize)
             return source, read_header(path, dataset, source.numbers)
-    except UnicodeDecodeError as error:
-        raise SceneError(f"cannot open {href}: its tags are no text; the file is damaged: copy or download it again") from error
-    except (RasterioError, CRSError) as error:
+    except FAILURES as error:
         if not os.path.exists(path) and not path.startswith("/vsi") and ":" not in path and "!" not in path:
             raise SceneError(f"no such file: {href}; check the path") from error
         remedy = "give a GeoTIFF or another raster that GDAL reads"

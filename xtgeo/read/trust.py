@@ -84,6 +84,15 @@ def refuse_place(href: str, home: str, what: str, *, was_there: bool = True) -> 
     Relative ones are relative to `home`. Allowed: files of home's folder, for a description on disk; the same host, for one that was
     fetched from there (`was_there`) and does not only say so; and public hosts and object stores.
     """
+    if not href.isprintable():
+        raise SceneError(f"{what} points to {href[:200]!r}, which is no address; {REMEDY}")
+    try:
+        return _refuse_place(href, home, what, was_there)
+    except ValueError as error:  # urllib's word for addresses with wrong brackets or ports
+        raise SceneError(f"{what} points to {href[:200]}, which is no address: {error}; {REMEDY}") from error
+
+
+def _refuse_place(href: str, home: str, what: str, was_there: bool) -> str:
     base, place = urlsplit(home), href.replace("\\", "/") if "://" not in href else href
     remote = base.scheme in ("http", "https", "s3", "gs", "az")
     scheme = urlsplit(place).scheme.lower()
