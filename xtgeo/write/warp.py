@@ -1,13 +1,16 @@
 """Warp: a raster of a scene brought to a map, by GDAL: through a thin plate where the scene has control points.
 
-The thin plate runs through all control points, as our own surface does; between them the two differ by what `Warp` tells. The
-points are brought to the map first: so neither the antimeridian nor a pole is a special place.
+A thin plate through the control points alone lies 7 and 22 m from our own surface through the same points on two real
+Sentinel-1 products over land, on average, and 70 and 240 m at most: heights bend them apart. So points of our surface are put
+between them, which leaves 0.2 and 0.8 m (4 and 16 m at most); what is left is told by `Warp`. Points are brought to the map
+first: so neither the antimeridian nor a pole is a special place.
 GDAL computes places exactly on a coarse net and in between to an eighth of a pixel.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +33,10 @@ TOLERANCE_PX = 0.125
 SIDE = 33
 """Places along each side of the scene at which the thin plate is measured."""
 MEMORY_MB = 64
+DENSER = 3
+"""So many times more control points along each side."""
+MOST = 2000
+"""Control points: the plate takes the cube of their number to compute, here two seconds, and each place their number."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Warp:
     max_m: float | None
     """The largest of these distances."""
     points: tuple[GroundControlPoint, ...] = ()
-    """The scene's control points on the map."""
+    """The scene's control points on the map, and more between them."""
 
     def tags(self) -> dict[str, str]:
         """What is stored in the file."""
@@ -84,11 +91,26 @@ def plan_warp(grid: Grid, shape: tuple[int, int], crs: str) -> Warp:
     whole = GeoBox((height, width), affine, crs)
     if not isinstance(grid, GcpGrid):
         return Warp(whole, None, None)
-    row, column = grid.points[:2]
-    x, y = pixel_to_crs(grid, row, column, crs)
-    places = zip(row.tolist(), column.tolist(), _near(x, start, turn).tolist(), y.tolist(), strict=True)
+
+    def to_map(row, column):
+        x, y = pixel_to_crs(grid, row, column, crs)
+        return _near(x, start, turn), y
+
+    row, column = _denser(grid)
+    places = zip(row.tolist(), column.tolist(), *(v.tolist() for v in to_map(row, column)), strict=True)
     points = tuple(GroundControlPoint(*place) for place in places)
-    return Warp(whole, *_error(points, grid, shape, crs), points)
+    return Warp(whole, *_error(points, grid, shape, to_map), points)
+
+
+def _denser(grid: GcpGrid) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the control points, and of more between them where they form a lattice."""
+    row, column = grid.points[:2]
+    for k in range(DENSER, 1, -1):
+        lines = [np.interp(np.arange((len(v) - 1) * k + 1) / k, np.arange(len(v)), v) for v in (grid.rows, grid.columns)]
+        if grid.is_regular and len(lines[0]) * len(lines[1]) <= MOST:
+            row, column = (v.ravel() for v in np.meshgrid(*lines, indexing="ij"))
+            break
+    return row, column
 
 
 def _near(x: np.ndarray, start: float, turn: float) -> np.ndarray:
@@ -96,12 +118,12 @@ def _near(x: np.ndarray, start: float, turn: float) -> np.ndarray:
     return x + turn * np.round((start - x) / turn) if turn else x
 
 
-def _error(points, grid: GcpGrid, shape: tuple[int, int], crs: CRS) -> tuple[float, float]:
+def _error(points, grid: GcpGrid, shape: tuple[int, int], to_map: Callable) -> tuple[float, float]:
+    """Distances between a place of the scene and that of the pixel which the plate puts there."""
     row, column = (v.ravel() for v in np.meshgrid(*(np.linspace(0, side, SIDE) for side in shape), indexing="ij"))
     with rasterio.Env(), GCPTransformer(points, tps=True) as plate:
-        x, y = (np.asarray(v) for v in plate.xy(row, column, offset="ul"))
-    there = pixel_to_lonlat(GeoBox((1, 1), Affine.identity(), crs), y, x)
-    apart = WGS84.inv(*pixel_to_lonlat(grid, row, column), *there)[2]
+        taken = (np.asarray(v, float) for v in plate.rowcol(*to_map(row, column), op=lambda v: v))
+    apart = WGS84.inv(*pixel_to_lonlat(grid, row, column), *pixel_to_lonlat(grid, *taken))[2]
     return float(apart.mean()), float(apart.max())
 
 
