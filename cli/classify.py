@@ -17,6 +17,7 @@ from xtgeo.cli.options import (
     NoiseOption,
     QuietOption,
     SceneArgument,
+    TrustedOption,
     UnitsOption,
     memory,
     open_source,
@@ -32,6 +33,7 @@ def classify(
     nodata: NodataOption = None,
     noise: NoiseOption = "snap",
     clouds: CloudsOption = "keep",
+    trusted: TrustedOption = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     max_memory: MemoryOption = None,
@@ -51,7 +53,7 @@ def classify(
     from xtgeo import classify as task
     from xtgeo import load_model
 
-    source, chosen = open_source(scene, bands, units, nodata, noise, clouds), load_model(model)
+    source, chosen = open_source(scene, bands, units, nodata, noise, clouds, trusted), load_model(model)
     with progress(source, quiet=quiet) as report:
         said = task(
             source, chosen, device=device, dtype=dtype, max_memory=limit, looked=lambda n, total: report(n, total, 0)

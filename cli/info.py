@@ -7,7 +7,7 @@ import math
 from typing import Annotated
 
 import typer
-from xtgeo.cli.options import BandsOption, CloudsOption, NodataOption, NoiseOption, SceneArgument, UnitsOption, open_source
+from xtgeo.cli.options import BandsOption, CloudsOption, NodataOption, NoiseOption, SceneArgument, TrustedOption, UnitsOption, open_source
 
 
 def info(
@@ -17,10 +17,11 @@ def info(
     nodata: NodataOption = None,
     noise: NoiseOption = "snap",
     clouds: CloudsOption = "keep",
+    trusted: TrustedOption = False,
     json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
     """Say what a scene is: size, bands, place, pixel size, units, valid share, time, models that fit."""
-    source = open_source(scene, bands, units, nodata, noise, clouds)
+    source = open_source(scene, bands, units, nodata, noise, clouds, trusted)
     facts = describe(source)
     if json:
         print(json_.dumps(facts))

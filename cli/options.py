@@ -21,7 +21,7 @@ class Land(StrEnum):
 
 SceneArgument = Annotated[
     list[str],
-    typer.Argument(metavar="SCENE", help="Raster file, URL, folder, product as it came (SAFE, zip, tar), or several one-band files of one scene."),
+    typer.Argument(metavar="SCENE", help="File, URL, folder, product as it came (SAFE, zip, tar), STAC item, Zarr store, or several files of one band."),
 ]
 BandsOption = Annotated[
     str | None, typer.Option("--bands", help="Which bands, by name: red,nir; where the file does not say, names for them: vv=1,vh=2")
@@ -33,6 +33,9 @@ UnitsOption = Annotated[
 NodataOption = Annotated[float | None, typer.Option("--nodata", help="Value that means no data, where no tag says so.")]
 CloudsOption = Annotated[
     str, typer.Option("--clouds", help="Clouds of a Sentinel-2 or Landsat product: keep, or mask (and their shadows).")
+]
+TrustedOption = Annotated[
+    bool, typer.Option("--trusted", help="Let the scene's file point to other files and internal addresses, and be of any size.")
 ]
 NoiseOption = Annotated[
     str, typer.Option("--noise", help="What becomes of a Sentinel-1 product's thermal noise: snap, clip or none.")
@@ -105,11 +108,14 @@ def memory(text: str | None) -> int | None:
     return int(float(found[1]) * SIZES[found[2]])
 
 
-def open_source(href: list[str], bands: str | None, units: str | None, nodata: float | None, noise: str, clouds: str):
+def open_source(
+    href: list[str], bands: str | None, units: str | None, nodata: float | None, noise: str, clouds: str, trusted: bool
+):
     """The scene behind the arguments of a command."""
     from xtgeo import open_scene
 
-    return open_scene(href[0] if len(href) == 1 else href, bands=bands, units=units, nodata=nodata, noise=noise, clouds=clouds)
+    place = href[0] if len(href) == 1 else href
+    return open_scene(place, bands=bands, units=units, nodata=nodata, noise=noise, clouds=clouds, trusted=trusted)
 
 
 def masks(land: Land, land_mask: str | None, land_buffer: float, infrastructure: str | None, infrastructure_radius: float):
@@ -121,7 +127,9 @@ def masks(land: Land, land_mask: str | None, land_buffer: float, infrastructure:
     return Masks(land.value, land_mask, land_buffer, infrastructure, infrastructure_radius)
 
 
-def run(task, scene: list[str], model: str | None, *, bands, units, nodata, noise, clouds, max_memory, quiet: bool, json: bool, **options):
+def run(
+    task, scene: list[str], model: str | None, *, bands, units, nodata, noise, clouds, trusted, max_memory, quiet: bool, json: bool, **options
+):
     """Opens the scene, finds the model, and runs `task` (`xtgeo.segment` or `xtgeo.detect`) with a progress bar."""
     limit = memory(max_memory)
 
@@ -129,7 +137,7 @@ def run(task, scene: list[str], model: str | None, *, bands, units, nodata, nois
 
     from xtgeo.choose import choose_model, load_for
 
-    source = open_source(scene, bands, units, nodata, noise, clouds)
+    source = open_source(scene, bands, units, nodata, noise, clouds, trusted)
     chosen = load_for(source, model or choose_model(source, task.__name__))
     with progress(source, quiet=quiet) as report:
         result = task(source, chosen, max_memory=limit, progress=report, **options)

@@ -32,6 +32,7 @@ from xtgeo.cli.options import (
     StacOption,
     ThresholdOption,
     UngeoreferencedOption,
+    TrustedOption,
     UnitsOption,
     masks,
     run,
@@ -56,6 +57,7 @@ def segment(
     nodata: NodataOption = None,
     noise: NoiseOption = "snap",
     clouds: CloudsOption = "keep",
+    trusted: TrustedOption = False,
     threshold: ThresholdOption = None,
     min_area: Annotated[
         float | None, typer.Option("--min-area", min=0, help="Smallest object in square metres; default: the model's.")
@@ -96,6 +98,7 @@ def segment(
         nodata=nodata,
         noise=noise,
         clouds=clouds,
+        trusted=trusted,
         max_memory=max_memory,
         quiet=quiet,
         json=json,

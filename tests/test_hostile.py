@@ -95,7 +95,7 @@ def test_trust_opens_what_points_elsewhere(inside):
     np.testing.assert_array_equal(open_scene(path, trusted=True).read(Window(0, 0, 40, 50)).data, expected)
     from xtgeo.cli import app
 
-    assert "--trusted" in CliRunner().invoke(app, ["info", str(path)]).stderr
+    assert "--trusted" in str(CliRunner().invoke(app, ["info", str(path)]).exception)
     assert "50 x 40 px" in CliRunner().invoke(app, ["info", str(path), "--trusted"]).stdout
 
 
