@@ -23,12 +23,15 @@ from pyproj import Transformer
 from rasterio.control import GroundControlPoint
 from rio_cogeo.cogeo import cog_validate
 
+from xtgeo.cli import main
+
+from xtgeo import load_model, open_scene, segment
 from xtgeo.conversion import convert
 from xtgeo.detections import Origin, moment
 from xtgeo.errors import LabelError, OutputError
 from xtgeo.evaluate.xview3 import score
 from xtgeo.evaluate.xview3_files import read_labels, read_predictions, to_predictions
-from xtgeo.grid import WGS84, GcpGrid, pixel_to_crs, pixel_to_lonlat
+from xtgeo.grid import WGS84, GcpGrid, lonlat_to_pixel, pixel_to_crs, pixel_to_lonlat
 from xtgeo.item import describe_run, write_item
 from xtgeo.model.spec import Spec
 from xtgeo.peaks import Peaks
@@ -251,9 +254,12 @@ def test_processes_that_add_at_the_same_time_wait_for_each_other(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_a_process_killed_while_it_adds_leaves_what_was_there(tmp_path):
+def test_a_kill_or_a_full_disk_while_a_scene_is_added_leaves_what_was_there(tmp_path):
     second = save(tmp_path / "b.gpkg", scattered(9, scene_id="b"), "b")
-    paths = {}
+    paths, full = {}, save(tmp_path / "full.gpkg", append=True)
+    held = full.read_bytes()
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, resource.RLIM_INFINITY))"
+    stopped = add(full, second, before=limit)
     for name, where in (("rows.gpkg", "dataset.check_layers"), ("sync.gpkg", "os.fsync"), ("sync.parquet", "os.fsync")):
         path = save(tmp_path / name, append=True)
         files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
@@ -265,6 +271,8 @@ def test_a_process_killed_while_it_adds_leaves_what_was_there(tmp_path):
         assert [file.read_bytes() for file in files] == before and read_tables(path).scene_ids == {"a"}
         save(path, scattered(9, scene_id="b"), "b", append=True)
         assert read_tables(path).scene_ids == {"a", "b"}
+    last = stopped.communicate()[1].decode().splitlines()[-1]
+    assert "xtgeo.errors.OutputError" in last and "full.gpkg cannot be written" in last and full.read_bytes() == held
     assert not list(tmp_path.rglob("*partial*"))
 
 
@@ -349,6 +357,74 @@ def test_a_map_on_which_the_scene_does_not_lie_is_refused():
         plan_warp(GeoBox(SHAPE, Affine(10, 0, -2655, 0, -10, 3000), "EPSG:3995"), SHAPE, "EPSG:4326")
     with pytest.raises(OutputError, match="does not lie in the area"):
         plan_warp(by_points(0, 0), SHAPE, "+proj=gnom +lat_0=0 +lon_0=180")
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A scene in radar geometry with a third of nodata, and all that a run can write of it."""
+    folder = tmp_path_factory.mktemp("searched")
+    data = np.random.default_rng(0).gamma(4, 0.25, (1, *SHAPE)).astype("f4") * 1e-2
+    data[0, 100:110, 200:203] = 3.0
+    data[0, 600:603, 20:30] = 3.0
+    data[:, :, 331:] = np.nan
+    profile = {"driver": "GTiff", "height": 700, "width": 531, "count": 1, "dtype": "float32", "nodata": np.nan}
+    points = [GroundControlPoint(*p) for p in np.stack(by_points(3, 52).points, 1).tolist()]
+    with rasterio.open(folder / "s.tif", "w", **profile, gcps=points, crs="EPSG:4326") as file:
+        file.write(data)
+        file.descriptions = ("vv",)
+        file.update_tags(TIFFTAG_DATETIME="2024:05:06 07:08:09")
+    area = gpd.GeoSeries([shapely.box(2.9, 51.98, 3.1, 52.1)], crs=4326)
+    area.to_file(folder / "area.geojson")
+    scene = open_scene(folder / "s.tif", units="linear")
+    outputs = {"out": folder / "v.gpkg", "mask": folder / "m.tif", "scores": folder / "p.tif", "stac": folder / "run.json"}
+    result = segment(scene, load_model("cfar"), **outputs, aoi=folder / "area.geojson", warp="EPSG:32631")
+    return folder, scene, result
+
+
+def test_the_footprint_is_what_was_looked_at(searched):
+    folder, scene, _ = searched
+    outline = gpd.read_file(folder / "v.gpkg", layer="scene_footprint").geometry[0]
+    row, column = lonlat_to_pixel(scene.grid, *shapely.get_coordinates(outline).T)
+    south = lonlat_to_pixel(scene.grid, np.array([3.0]), np.array([51.98]))[0][0]
+    assert row.min() == pytest.approx(0, abs=0.01) and row.max() < south + 20 and 331 <= column.max() < 331 + 64
+    assert (gpd.read_file(folder / "v.gpkg", layer="detections")["detect_scene_row"] < south).all()
+
+
+def test_a_run_says_in_every_file_how_it_was_made(searched):
+    folder, scene, result = searched
+    tables = read_tables(folder / "v.gpkg")
+    assert len(tables.detections) == len(result.detections) > 0
+    run, made = tables.run.iloc[0], json.loads((folder / "run.json").read_text())
+    assert set(tables.detections["config_hash"]) == {run["config_hash"]}
+    assert made["properties"]["xtgeo:run"] == json.loads(tables.run.iloc[0].to_json())
+    assert made["properties"]["datetime"] == "2024-05-06T07:08:09.000Z"
+    assert {a["href"] for name, a in made["assets"].items() if name != "model"} == {"./v.gpkg", "./m.tif", "./p.tif"}
+    assert "thin plate" in str(result.summary) and result.summary.warp
+    with rasterio.open(folder / "m.tif") as mask, rasterio.open(folder / "p.tif") as scores:
+        assert made["assets"]["mask"]["proj:transform"] == list(mask.transform)[:6] and made["assets"]["mask"]["proj:shape"] == list(mask.shape)
+        assert mask.tags()["CLASSES"].startswith("0=background 1=") and mask.tags()["config_hash"] == run["config_hash"]
+        assert mask.colormap(1)[1] == (255, 210, 0, 255) and mask.crs.to_epsg() == 32631 and float(mask.tags()["WARP_ERROR_MAX_M"]) < 1
+        found = tables.to_crs(mask.crs).detections
+        at = [(p.x, p.y) for p in found.geometry.representative_point()]
+        assert [v[0] for v in mask.sample(at)] == [1] * len(found) and scores.scales == (1 / 254,)
+
+
+def test_the_command_line_converts_adds_and_refuses(searched, tmp_path, monkeypatch, capsys):
+    folder, _, result = searched
+
+    def xtgeo(*words):
+        monkeypatch.setattr(sys, "argv", ["xtgeo", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return stop.value.code or 0, "".join(capsys.readouterr())
+
+    n = len(result.detections)
+    assert xtgeo("convert", folder / "v.gpkg", tmp_path / "v.csv") == (0, f"{tmp_path}/v.csv: {n} object{'s' * (n != 1)}; without scene_footprint, run\n")
+    assert xtgeo("convert", folder / "v.gpkg", tmp_path / "all.parquet", "--append")[0] == 0
+    code, text = xtgeo("segment", folder / "s.tif", "--units", "linear", "-m", "cfar", "-o", tmp_path / "all.parquet", "--append")
+    assert code == 1 and "scene s is in" in text and text.count("\n") == 1
+    code, text = xtgeo("convert", folder / "v.gpkg", tmp_path / "x.csv", "--columns", "xview3")
+    assert code == 1 and "make them with xtgeo detect" in text and not (tmp_path / "x.csv").exists()
 
 
 class Nothing:
