@@ -7,7 +7,16 @@ import math
 from typing import Annotated
 
 import typer
-from xtgeo.cli.options import BandsOption, CloudsOption, NodataOption, NoiseOption, SceneArgument, TrustedOption, UnitsOption, open_source
+from xtgeo.cli.options import (
+    BandsOption,
+    CloudsOption,
+    NodataOption,
+    NoiseOption,
+    SceneArgument,
+    TrustedOption,
+    UnitsOption,
+    open_source,
+)
 
 
 def info(

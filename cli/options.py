@@ -128,7 +128,20 @@ def masks(land: Land, land_mask: str | None, land_buffer: float, infrastructure:
 
 
 def run(
-    task, scene: list[str], model: str | None, *, bands, units, nodata, noise, clouds, trusted, max_memory, quiet: bool, json: bool, **options
+    task,
+    scene: list[str],
+    model: str | None,
+    *,
+    bands,
+    units,
+    nodata,
+    noise,
+    clouds,
+    trusted,
+    max_memory,
+    quiet: bool,
+    json: bool,
+    **options,
 ):
     """Opens the scene, finds the model, and runs `task` (`xtgeo.segment` or `xtgeo.detect`) with a progress bar."""
     limit = memory(max_memory)

@@ -2,8 +2,8 @@
 
     XTGEO_FUZZ_CASES=20000 python tests/fuzz_read.py [seed]
 
-The law: open_scene gives a Scene whose reads work, or an XtgeoError; no other exception, no crash, no hang, no more memory than LIMIT.
-What breaks it is left in the folder that is printed.
+The law: open_scene gives a Scene whose reads work, or an XtgeoError; no other exception, no crash, no hang, no more memory than
+LIMIT_BYTES. What breaks it is left in the folder that is printed.
 """
 
 import json
@@ -59,8 +59,10 @@ def good_files(folder: Path) -> dict[str, Path]:
         f"<{rect} xOff='0' yOff='0' xSize='112' ySize='96'/>" for rect in ("SrcRect", "DstRect")
     )
     files["vrt"].write_text(
-        "<VRTDataset rasterXSize='112' rasterYSize='96'><SRS>EPSG:32631</SRS><GeoTransform>500000, 10, 0, 6000000, 0, -10</GeoTransform>"
-        f"<VRTRasterBand dataType='UInt16' band='1'><NoDataValue>0</NoDataValue>{source}</SimpleSource></VRTRasterBand></VRTDataset>"
+        "<VRTDataset rasterXSize='112' rasterYSize='96'><SRS>EPSG:32631</SRS>"
+        "<GeoTransform>500000, 10, 0, 6000000, 0, -10</GeoTransform>"
+        f"<VRTRasterBand dataType='UInt16' band='1'><NoDataValue>0</NoDataValue>{source}</SimpleSource></VRTRasterBand>"
+        "</VRTDataset>"
     )
     files["stac"] = folder / "item.json"
     asset = {"href": "./tiles.tif", "type": "image/tiff", "eo:bands": [{"name": "vv"}, {"name": "vh"}]}
@@ -102,7 +104,7 @@ def mutate(content: bytes, rng: random.Random) -> bytes:
         if kind < 0.4:
             wounded[at : at + 1] = bytes([rng.choice([0, 1, 127, 128, 255, rng.randrange(256)])])
         elif kind < 0.6:
-            wounded[at : at + 4] = rng.choice([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\0\0\0\x80", b"nan\0", b"1e99", b"-1,["])
+            wounded[at : at + 4] = rng.choice([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\0\0\0\x80", b"nan\0", b"1e99"])
         elif kind < 0.7:
             del wounded[at : at + rng.choice([1, 2, 40, 4000])]
         elif kind < 0.8:

@@ -1,5 +1,6 @@
 """Files that lie: about their size, about where they are, about what they are. One line each, in bounded time and memory."""
 
+import inspect
 import os
 import struct
 import subprocess
@@ -13,8 +14,12 @@ import pytest
 import rasterio
 from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning
-from typer.testing import CliRunner
 
+from xtgeo.cli.classify import classify
+from xtgeo.cli.detect import detect
+from xtgeo.cli.info import info
+from xtgeo.cli.options import open_source
+from xtgeo.cli.segment import segment
 from xtgeo.errors import SceneError
 from xtgeo.read import open_scene
 from xtgeo.window import Window
@@ -72,7 +77,8 @@ def test_a_vrt_of_its_own_folder_is_read(inside):
         np.testing.assert_array_equal(scene.read(Window(0, 0, 40, 50)).data, expected)
     vrt(inside / "y.vrt", source("x.vrt"))
     np.testing.assert_array_equal(open_scene(inside / "y.vrt").read(Window(0, 0, 40, 50)).data, expected)
-    np.testing.assert_array_equal(open_scene(vrt(inside / "x.vrt", source(inside / "a.tif", relative=0))).read(Window(0, 0, 9, 9)).data, expected[:, :9, :9])
+    absolute = open_scene(vrt(inside / "x.vrt", source(inside / "a.tif", relative=0)))
+    np.testing.assert_array_equal(absolute.read(Window(0, 0, 40, 50)).data, expected)
 
 
 @pytest.mark.parametrize(
@@ -93,10 +99,9 @@ def test_trust_opens_what_points_elsewhere(inside):
     expected = rasterio.open(inside / "a.tif").read()
     path = vrt(inside / "x.vrt", source("../secret.tif"))
     np.testing.assert_array_equal(open_scene(path, trusted=True).read(Window(0, 0, 40, 50)).data, expected)
-    from xtgeo.cli import app
-
-    assert "--trusted" in str(CliRunner().invoke(app, ["info", str(path)]).exception)
-    assert "50 x 40 px" in CliRunner().invoke(app, ["info", str(path), "--trusted"]).stdout
+    for command in (classify, detect, info, segment):
+        assert inspect.signature(command).parameters["trusted"].default is False
+    assert open_source([str(path)], None, None, None, "snap", "keep", True).shape == (40, 50)
 
 
 def test_a_vrt_that_computes_or_names_files_in_other_ways_is_refused(inside):
@@ -154,7 +159,7 @@ def tiff(path, width, height, *, tile=None, bits=16):
         entries += [(273, 4, 1, 8), (278, 4, 1, height), (279, 4, 1, 8)]
     entries.sort()
     body = b"".join(struct.pack("<HHII", *e) for e in entries)
-    path.write_bytes(struct.pack("<2sHI", b"II", 42, 8) + struct.pack("<H", len(entries)) + body + struct.pack("<I", 0) + b"\0" * 64)
+    path.write_bytes(struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + body + b"\0" * 68)
     return path
 
 
@@ -166,7 +171,7 @@ def test_absurd_sizes_are_refused_before_anything_is_set_aside(tmp_path):
         pass
     refused(path, "claims 1,000,000 x 1,000,000 pixels, more than any scene has")
     assert open_scene(path, trusted=True).shape == (1_000_000, 1_000_000)
-    refused(tiff(tmp_path / "strip.tif", 300_000, 300_000), "blocks of .* bytes, which are decoded whole: rewrite it in tiles|cannot open")
+    refused(tiff(tmp_path / "strip.tif", 300_000, 300_000), "blocks of .* bytes, .*: rewrite it in tiles|cannot open")
     refused(tiff(tmp_path / "tile.tif", 65_536, 65_536, tile=65_536), "blocks of .* bytes|cannot open")
     refused(tiff(tmp_path / "max.tif", 2**31 - 1, 2**31 - 1), "more than any scene has|cannot open")
     vrt(tmp_path / "x.vrt", "")

@@ -124,7 +124,9 @@ def test_fill_values_scale_and_range_are_applied_to_what_is_stored(tmp_path):
 def test_variables_of_a_dataset_are_bands_and_other_grids_are_left_alone(tmp_path):
     made = array()
     parts = {"vv": made.isel(band=0, drop=True), "vh": made.isel(band=1, drop=True)}
-    dataset = xarray.Dataset(parts).assign(coarse=(("yc", "xc"), np.zeros((5, 5)), {}), text=((), "x"), table=(("n",), np.arange(3.0)))
+    dataset = xarray.Dataset(parts).assign(
+        coarse=(("yc", "xc"), np.zeros((5, 5)), {}), text=((), "x"), table=(("n",), np.arange(3.0))
+    )
     for name in ("vv", "vh"):
         dataset[name].encoding.clear()
         dataset[name].attrs["grid_mapping"] = "spatial_ref"

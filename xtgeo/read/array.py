@@ -1,7 +1,7 @@
 """Arrays of xarray as sources: in memory, computed by Dask, or lazily read from a Zarr store or a NetCDF file.
 
-Follows CF 1.11 (grid mappings, _FillValue, scale_factor, valid_range), what rioxarray and odc-geo write (`spatial_ref` with GeoTransform
-or gcps), and the GeoZarr conventions `proj:` and `spatial:`.
+Follows CF 1.11 (grid mappings, _FillValue, scale_factor, valid_range), what rioxarray and odc-geo write (`spatial_ref` with
+GeoTransform or gcps), and the GeoZarr conventions `proj:` and `spatial:`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from xtgeo.errors import SceneError
 from xtgeo.grid import GcpGrid, Grid
 from xtgeo.read.bands import Band, choose_bands, one_unit
 from xtgeo.read.blocks import BlockCache, shared
-from xtgeo.read.metadata import UNIT_WORDS, moment
+from xtgeo.read.metadata import UNIT_WORDS, moment, stem
 from xtgeo.read.remote import is_final, passing, patiently
 from xtgeo.read.stack import StackSource
 from xtgeo.read.trust import refuse_absurd, refuse_large_blocks
@@ -141,9 +141,8 @@ class ArraySource:
             whole = np.concatenate([self._values(run, *window.slices) for run in runs])
         except Exception as error:  # decoders and file systems of others raise whatever they like
             told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            raise SceneError(
-                f"cannot read rows {window.y} to {window.y + window.h} of {self.store or 'the array'}: {told}; it is damaged, or not there"
-            ) from error
+            rows = f"rows {window.y} to {window.y + window.h} of {self.store or 'the array'}"
+            raise SceneError(f"cannot read {rows}: {told}; it is damaged, or not there") from error
         return whole[[i - 1 - first for i in indexes]] if together else whole
 
     def _values(self, band: slice, y: slice, x: slice) -> np.ndarray:
@@ -174,7 +173,7 @@ class ArraySource:
         return (self.store,) if self.store else ()
 
     def fingerprint(self) -> dict:
-        """Of a local store, names, sizes and times of its files; else a hash of pixels: all in memory, those at the middle of a remote one.
+        """Of a local store, names, sizes and times of its files; of a remote one, a hash of pixels at its middle; else of all pixels.
 
         A Dask array is known by its graph, which is not computed for this.
         """
@@ -183,9 +182,9 @@ class ArraySource:
         if self.store and os.path.exists(self.store):
             return {**told, "path": os.path.abspath(self.store), "files": _hash_of_files(self.store)}
         if self.store:
-            (h, w), digest = self.shape, hashlib.sha256()
-            digest.update(self._load(Window(h // 2, w // 2, 64, 64) & Window(0, 0, h, w), tuple(range(1, self.count + 1))).tobytes())
-            return {**told, "path": self.store, "middle": digest.hexdigest()}
+            h, w = self.shape
+            middle = self._load(Window(h // 2, w // 2, 64, 64) & Window(0, 0, h, w), tuple(range(1, self.count + 1)))
+            return {**told, "path": self.store, "middle": hashlib.sha256(middle.tobytes()).hexdigest()}
         if self.array.chunks:
             return {**told, "graph": self.array.variable.data.name}
         return {**told, "pixels": self._hash_of_pixels()}
@@ -201,8 +200,8 @@ class ArraySource:
 
 def _hash_of_files(store: str) -> str:
     digest = hashlib.sha256()
-    places = [store] if os.path.isfile(store) else sorted(os.path.join(at, name) for at, _, names in os.walk(store) for name in names)
-    for place in places:
+    inside = (os.path.join(at, name) for at, _, names in os.walk(store) for name in names)
+    for place in [store] if os.path.isfile(store) else sorted(inside):
         found = os.stat(place)
         digest.update(f"{os.path.relpath(place, store)} {found.st_size} {found.st_mtime_ns}\n".encode())
     return digest.hexdigest()
@@ -236,7 +235,7 @@ def open_array(
     chosen = choose_bands(bands, known)
     unit = one_unit({name: known[number - 1].units for name, number in chosen.items()})
     first, dims = rasters[0]
-    name = os.path.splitext(os.path.basename(store.rstrip("/").split("?")[0]))[0] if store else str(first.attrs.get("id") or first.name or "array")
+    own = first.attrs.get("id") or first.name or "array"
     return Scene(
         source=sources[0] if len(sources) == 1 else StackSource(tuple(sources)),
         grid=_grid(first, dims, data),
@@ -244,7 +243,7 @@ def open_array(
         indexes=tuple(chosen.values()),
         stored_units=unit,
         units=unit,
-        id=name,
+        id=stem(store.rstrip("/")) if store else str(own),
         href=store or "memory",
         time=_time(first, data),
     )
@@ -256,9 +255,9 @@ def _rasters(data, what: str) -> list[tuple[xarray.DataArray, tuple[str | None, 
     found = [(axes, array) for array in arrays if array.dtype.kind in "biuf" and (axes := _axes(array))]
     if not found:
         told = ", ".join(f"{a.name}: {a.dtype} ({', '.join(map(str, a.dims))})" for a in arrays[:8]) or "nothing"
-        raise SceneError(f"{what} has no array of numbers with dims y and x (or lat and lon, or latitude and longitude): it has {told}")
-    largest = max((axes for axes, _ in found), key=lambda axes: max(a.sizes[axes[0]] * a.sizes[axes[1]] for at, a in found if at == axes))
-    return [_alone(array, *largest, what) for axes, array in found if axes == largest]
+        raise SceneError(f"{what} has no array of numbers with dims y and x, or latitude and longitude: it has {told}")
+    (y, x), _ = max(found, key=lambda pair: pair[1].sizes[pair[0][0]] * pair[1].sizes[pair[0][1]])
+    return [_alone(array, y, x, what) for axes, array in found if axes == (y, x)]
 
 
 def _axes(array) -> tuple[str, str] | None:
@@ -308,7 +307,7 @@ def _names(array, band: str | None, *, alone: bool) -> list[str]:
 def _source(array, dims: tuple[str | None, str, str], nodata: float | None, store: str, trusted: bool) -> ArraySource:
     what, attrs = store or "the array", array.attrs
     if str(attrs.get("_Unsigned", "")).lower() == "true" and array.dtype.kind == "i":
-        raise SceneError(f"{what} keeps unsigned numbers as signed ones (_Unsigned): open it with xarray, which decodes them, and give that")
+        raise SceneError(f"{what} keeps unsigned numbers as signed ones (_Unsigned): open it with xarray, and give the array")
     chunk = (1, 1)
     sizes = array.encoding.get("preferred_chunks") or dict(zip(array.dims, array.encoding.get("chunksizes") or (), strict=False))
     if array.chunks:
@@ -386,9 +385,10 @@ def _axis(array, dim) -> tuple[float, float] | None:
     step = (centres[-1] - centres[0]) / (len(centres) - 1)
     even = centres[0] + step * np.arange(len(centres))
     # Coordinates in float32 are off by some of their last digits.
-    slack = 0.01 * abs(step) + 2 * np.finfo(array.coords[dim].dtype if array.coords[dim].dtype.kind == "f" else float).eps * np.abs(centres).max()
+    digits = np.finfo(array.coords[dim].dtype if array.coords[dim].dtype.kind == "f" else float).eps
+    slack = 0.01 * abs(step) + 2 * digits * np.abs(centres).max()
     if not step or not np.isfinite(step) or not (np.abs(centres - even) <= slack).all():
-        raise SceneError(f"the coordinates of {dim} are not even, as pixels of an image are: bring the array to a regular grid first")
+        raise SceneError(f"the coordinates of {dim} are not even, as those of pixels are: bring the array to a regular grid first")
     return float(centres[0] - step / 2), float(step)
 
 

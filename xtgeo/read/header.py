@@ -79,7 +79,7 @@ def grid_of(header: Header) -> Grid:
         return GcpGrid.from_gcps(header.gcps, header.shape, header.gcp_crs)
     affine = Affine(*header.transform) if header.transform else Affine.identity()
     if not np.isfinite(affine[:6]).all() or not np.isfinite(affine.determinant) or affine.determinant == 0:
-        raise SceneError(f"{header.path} has a transform that cannot be: {tuple(affine)[:6]}; correct it, for instance with gdal_edit.py")
+        raise SceneError(f"{header.path} has a transform that cannot be: {tuple(affine)[:6]}; correct it, as with gdal_edit.py")
     crs = _crs(header.crs) if header.crs and header.transform else None
     # A local, engineering system has axes and units but no place on the earth.
     return GeoBox(header.shape, affine, None if crs is not None and crs.proj.type_name == "Engineering CRS" else crs)

@@ -90,8 +90,8 @@ class MosaicSource:
 def mosaic(scenes: Sequence[Scene]) -> tuple[MosaicSource, GeoBox]:
     """The scenes, which have the same bands, on the smallest grid that holds all; refused where pixels do not fall on each other.
 
-    Across the antimeridian a grid in degrees, or in Web Mercator, goes on to the nearer side: one from 179 to 180 and one from -180 to -179
-    lie side by side.
+    Across the antimeridian a grid in degrees, or in Web Mercator, goes on to the nearer side: one from 179 to 180 and one from
+    -180 to -179 lie side by side.
     """
     first, places = scenes[0].grid, []
     for scene in scenes:
@@ -105,8 +105,8 @@ def mosaic(scenes: Sequence[Scene]) -> tuple[MosaicSource, GeoBox]:
         miss = np.abs([row - [y, y + h, y], column - [x, x, x + w]]).max()
         if not miss <= TOLERANCE_PX:
             raise SceneError(
-                f"the pixels of {scenes[0].id} and {scene.id} do not fall on each other ({miss:.3g} px apart): open one alone, or bring them "
-                "to one grid with gdalwarp"
+                f"the pixels of {scenes[0].id} and {scene.id} do not fall on each other ({miss:.3g} px apart): open one alone, "
+                "or bring them to one grid with gdalwarp"
             )
         places.append(Window(y, x, h, w))
     top, left = min(p.y for p in places), min(p.x for p in places)

@@ -61,7 +61,8 @@ class RasterSource:
 
     def __post_init__(self):
         if 0.0 in self.scales or not all(abs(value) < 1e30 for value in (*self.scales, *self.offsets)):
-            raise SceneError(f"{self.path} has a scale or offset that cannot be: {self.scales[:4]}, {self.offsets[:4]}; correct its tags")
+            told = f"{self.scales[:4]}, {self.offsets[:4]}"
+            raise SceneError(f"{self.path} has a scale or offset that cannot be: {told}; correct its tags")
 
     @property
     def count(self) -> int:

@@ -1,7 +1,7 @@
 """What comes over a network: short texts by URL, and patience with servers.
 
-GDAL repeats a request that fails with 429, 500, 502, 503 or 504 only where it asks for one range at a time; a connection that breaks off
-or stalls is repeated nowhere. So whole reads are repeated here too, unless the server refuses.
+GDAL repeats a request that fails with 429, 500, 502, 503 or 504 only where it asks for one range at a time; a connection that
+breaks off or stalls is repeated nowhere. So whole reads are repeated here too, unless the server refuses.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def is_url(href: object) -> bool:
     return isinstance(href, str) and href.lower().startswith(("http://", "https://"))
 
 
-def patiently(task: Callable[[], Answer], failures: tuple[type[BaseException], ...], hopeless: Callable[[BaseException], object]) -> Answer:
+def patiently(
+    task: Callable[[], Answer], failures: tuple[type[BaseException], ...], hopeless: Callable[[BaseException], object]
+) -> Answer:
     """What `task` gives, tried four times with growing pauses; `hopeless(error)` ends it at once.
 
     The first pause is GDAL_HTTP_RETRY_DELAY, as GDAL's own: 1 second unless set.
@@ -69,7 +71,8 @@ def fetch(url: str, limit: int = LARGEST_TEXT) -> bytes:
         body = patiently(lambda: _get(url, limit + 1), (OSError, http.client.HTTPException), _is_refusal)
     except urllib.error.HTTPError as error:
         told = PERMANENT.get(error.code, error.reason)
-        raise SceneError(f"cannot fetch {url}: the server {told} (HTTP {error.code}); check the address and your credentials") from error
+        said = f"the server {told} (HTTP {error.code})"
+        raise SceneError(f"cannot fetch {url}: {said}; check the address and your credentials") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise SceneError(f"cannot fetch {url}: {getattr(error, 'reason', error)}; check the address and the network") from error
     if len(body) > limit:

@@ -186,8 +186,8 @@ def _item(item: object, home: str, *, was_there: bool) -> Item:
     if not isinstance(item, Mapping) or item.get("type") != "Feature" or not isinstance(item.get("assets"), Mapping):
         kind = item.get("type") if isinstance(item, Mapping) else type(item).__name__
         raise SceneError(
-            f"{home or 'this'} is no STAC Item or ItemCollection (type {str(kind)[:40]!r}, assets missing): give an Item, not a Catalog "
-            "or Collection"
+            f"{home or 'this'} is no STAC Item or ItemCollection (type {str(kind)[:40]!r}, assets missing): give an Item, not a "
+            "Catalog or Collection"
         )
     told = item.get("properties")
     told = told if isinstance(told, Mapping) else {}
@@ -218,7 +218,7 @@ def _rank(band: AssetBand, asset: Mapping, order: int) -> tuple:
 
 
 def _described(asset: Mapping) -> list[Mapping]:
-    """What an asset says of each of its bands: `bands` of 1.1, or eo:bands and raster:bands of 1.0, laid over the asset's own fields."""
+    """What an asset says of each of its bands: `bands` of 1.1, eo:bands and raster:bands of 1.0, over the asset's own fields."""
     lists = [v for key in ("eo:bands", "raster:bands", "bands") if isinstance(v := asset.get(key), list)]
     number = max([len(v) for v in lists], default=1)
     own = {key: value for key, value in asset.items() if key not in ("name", "description", "title")}
@@ -303,7 +303,8 @@ def _open_item(item: Item, open_file, bands, units: str | None, nodata: float | 
     except SceneError as error:
         raise SceneError(f"item {item.id}: {error}") from error
     if not chosen:
-        raise SceneError(f"item {item.id} has only masks and pictures: {', '.join(b.name for b in item.bands)}; name some with --bands")
+        there = ", ".join(band.name for band in item.bands)
+        raise SceneError(f"item {item.id} has only masks and pictures: {there}; name some with --bands")
     wanted = [item.bands[number - 1] for number in chosen.values()]
     files: dict[str, Scene] = {}
     for band in wanted:
@@ -314,8 +315,8 @@ def _open_item(item: Item, open_file, bands, units: str | None, nodata: float | 
     starts = dict(zip(files, np.cumsum([0, *(scene.source.count for scene in scenes)]).tolist(), strict=False))
     told = {name: files[band.href].units for name, band in zip(chosen, wanted, strict=True)}
     for name, band in zip(chosen, wanted, strict=True):
-        if band.number > files[band.href].source.count:
-            raise SceneError(f"item {item.id} says that asset {band.asset} has {band.number} bands; it has {files[band.href].source.count}")
+        if band.number > (there := files[band.href].source.count):
+            raise SceneError(f"item {item.id} says that asset {band.asset} has {band.number} bands; it has {there}")
     unit = one_unit(told)
     sources = tuple(scene.source if same_grid(scene.grid, grid) else on_grid(scene.source, scene.grid, grid) for scene in scenes)
     return Scene(

@@ -38,7 +38,8 @@ PLAIN = {
     *("ColorTableComponent", "Overview", "OverviewList", "MaskBand", "BlockXSize", "BlockYSize"),
 }
 """What a VRT needs to lay files side by side."""
-MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x89PNG", b"\xff\xd8\xff", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51", b"EHFA_HEADER")
+MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x89PNG", b"\xff\xd8\xff")
+MAGIC += (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51", b"EHFA_HEADER")
 
 
 def drivers_for(path: str, trusted: bool) -> tuple[str, ...] | None:
@@ -81,8 +82,8 @@ def refuse_large_blocks(path: str, block_bytes: int):
 def refuse_place(href: str, home: str, what: str, *, was_there: bool = True) -> str:
     """Where `href`, named by the description at `home` (a path or URL), really is; refused where it may not point.
 
-    Relative ones are relative to `home`. Allowed: files of home's folder, for a description on disk; the same host, for one that was
-    fetched from there (`was_there`) and does not only say so; and public hosts and object stores.
+    Relative ones are relative to `home`. Allowed: files of home's folder, for a description on disk; the same host, for one that
+    was fetched from there (`was_there`) and does not only say so; and public hosts and object stores.
     """
     if not href.isprintable():
         raise SceneError(f"{what} points to {href[:200]!r}, which is no address; {REMEDY}")
@@ -255,7 +256,8 @@ def _check_zip(path: str):
         # deflate reaches 1,032 at most; a scene of nothing but zeros comes near, but is not that large.
         if entry.file_size > max(1 << 30, 200 * entry.compress_size) or entry.file_size > 1 << 40:
             raise SceneError(
-                f"{archive} claims that {entry.filename!r} unpacks from {entry.compress_size:,} to {entry.file_size:,} bytes; {REMEDY}"
+                f"{archive} claims that {entry.filename!r} unpacks from {entry.compress_size:,} to {entry.file_size:,} bytes; "
+                f"{REMEDY}"
             )
 
 

@@ -2,8 +2,8 @@
 
     pip install xtgeo-sat[zarr]
 
-What a store from a stranger may not do, unless it is trusted: run code (Zarr v2 knows a filter called pickle), ask for chunks of any size,
-or name other files (HDF5 has links and external storage).
+What a store from a stranger may not do, unless it is trusted: run code (Zarr v2 knows a filter called pickle), ask for chunks of
+any size, or name other files (HDF5 has links and external storage).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 METADATA = ("zarr.json", ".zgroup", ".zmetadata", ".zarray")
 NETCDF = (".nc", ".nc4", ".cdf")
 CODECS = {
-    *("blosc", "zstd", "gzip", "zlib", "lz4", "bz2", "lzma", "delta", "fixedscaleoffset", "quantize", "shuffle", "packbits", "bitround"),
-    *("astype", "crc32", "crc32c", "adler32", "fletcher32", "zfpy", "pcodec", "vlen-utf8", "vlen-bytes", "bytes", "transpose"),
+    *("blosc", "zstd", "gzip", "zlib", "lz4", "bz2", "lzma", "delta", "fixedscaleoffset", "quantize", "shuffle", "packbits"),
+    *("bitround", "astype", "crc32", "crc32c", "adler32", "fletcher32", "zfpy", "pcodec", "vlen-utf8", "vlen-bytes", "bytes", "transpose"),
     *("sharding_indexed", "scale_offset", "cast_value"),
 }
 """Codecs that only turn bytes into numbers or text; pickle is none of them."""
@@ -147,4 +147,5 @@ def _check_group(group, path: str, depth: int):
                 raise SceneError(f"{path} keeps {name} in other files; {REMEDY}")
             size = math.prod(entry.chunks or (1,)) * entry.dtype.itemsize
             if size > MOST_DECODED or (entry.ndim == 1 and entry.size > LONGEST_AXIS):
-                raise SceneError(f"{name} of {path} has chunks of {size:,} bytes and {entry.size:,} numbers: too much to be decoded whole; {REMEDY}")
+                told = f"chunks of {size:,} bytes and {entry.size:,} numbers"
+                raise SceneError(f"{name} of {path} has {told}: too much to be decoded whole; {REMEDY}")
