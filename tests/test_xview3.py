@@ -237,9 +237,9 @@ def test_tiles_and_number_format_are_chosen_once_for_all_scenes_and_all_runs(dat
     monkeypatch.setattr(job, "plan", counted)
     model, out = load_model("points-sar"), tmp_path / "out.csv"
     with pytest.raises(OutputError, match="1 of 3 scenes failed"):
-        predict(data, [*ids(data)[:2], "0000000000000000v"], out, model, max_memory=2 << 30)
+        predict(data, [*ids(data)[:2], "0000000000000000v"], out, model, max_memory=16 << 30)
     assert measured == [True, False]
-    predict(data, ids(data), out, model, max_memory=2 << 30)
+    predict(data, ids(data), out, model, max_memory=16 << 30)
     assert measured == [True, False, False, False]
 
 
