@@ -22,6 +22,7 @@ from xtgeo.grid import (
     pixel_to_lonlat,
     same_grid,
 )
+from xtgeo.read import open_scene
 
 WGS84 = Geod(ellps="WGS84")
 SHAPE = (531, 700)
@@ -220,3 +221,35 @@ def test_bounds_of_wide_scenes_and_of_those_across_the_antimeridian(crs, affine,
 def test_a_scene_with_the_pole_in_it_goes_all_the_way_round():
     west, south, east, north = lonlat_bounds(GeoBox((100, 100), Affine(1e4, 0, -4e5, 0, -1e4, 6e5), "EPSG:3413"))
     assert (west, east, north) == (-180, 180, 90) and 80 < south < 87
+
+
+@pytest.mark.parametrize(
+    ("crs", "affine"),
+    [
+        ("EPSG:3413", Affine(4000, 0, -2e5, 0, -4000, 2e5)),  # the north pole inside
+        ("EPSG:3031", Affine(4000, 0, -2e5, 0, -4000, 2e5)),  # the south pole inside
+        ("EPSG:32760", Affine(20, 0, 8e5, 0, -20, 1.2e6)),  # far south, by the antimeridian
+        ("EPSG:32719", Affine(8, 6, 3e5, 6, -8, 6.3e6)),  # rotated
+        ("EPSG:32631", Affine(10, 4, 5e5, 1, -12, 6e6)),  # sheared
+        ("EPSG:4326", Affine(0.001, 0, 179.95, 0, -0.0005, -60)),  # over the antimeridian
+        ("EPSG:3857", Affine(10, 0, -2.00375e7, 0, -10, 1.1e7)),
+        ("EPSG:3832", Affine(100, 0, 3.33e6, 0, -100, -2e6)),  # a Mercator about 150 east, over the antimeridian
+    ],
+)
+def test_a_file_anywhere_on_earth_lies_where_proj_puts_it_and_true_metres_are_geodesic(tmp_path, crs, affine):
+    with rasterio.open(
+        tmp_path / "a.tif", "w", driver="GTiff", height=90, width=100, count=1, dtype="uint8", crs=crs, transform=affine
+    ) as file:
+        file.write(np.ones((1, 90, 100), np.uint8))
+    grid = open_scene(tmp_path / "a.tif").grid
+    row, column = (v.ravel() for v in np.meshgrid(np.linspace(0.2, 90, 7), np.linspace(0.3, 100, 8)))
+    x, y = affine.a * column + affine.b * row + affine.c, affine.d * column + affine.e * row + affine.f
+    expected = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
+    lon, lat = pixel_to_lonlat(grid, row, column)
+    assert WGS84.inv(lon, lat, *expected)[2].max() < 1e-3 and np.abs(lon).max() <= 180
+    np.testing.assert_allclose(lonlat_to_pixel(grid, lon, lat), (row, column), atol=1e-4)
+    west, south, east, north = lonlat_bounds(grid)
+    inside = (lon >= west - 1e-6) & (lon <= east + 1e-6) if west <= east else (lon >= west - 1e-6) | (lon <= east + 1e-6)
+    assert inside.all() and south - 1e-6 <= lat.min() and lat.max() <= north + 1e-6
+    lon, lat = pixel_to_lonlat(grid, [44.5, 45.5, 45, 45], [50, 50, 49.5, 50.5])
+    np.testing.assert_allclose(pixel_size_m(grid), WGS84.inv(lon[::2], lat[::2], lon[1::2], lat[1::2])[2], rtol=1e-6)
