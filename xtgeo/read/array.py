@@ -100,20 +100,23 @@ class ArraySource:
             y, x = part.shift(-window.y, -window.x).slices
             with np.errstate(over="ignore", invalid="ignore"):  # what does not fit float32 is struck out
                 data[:, y, x] = stored
-                data[:, y, x] *= np.float32(self.scale)
-                data[:, y, x] += np.float32(self.offset)
-                valid[y, x] = self._measured(stored) & np.isfinite(data[:, y, x]).all(axis=0)
+                if self.scale != 1.0:
+                    data[:, y, x] *= np.float32(self.scale)
+                if self.offset != 0.0:
+                    data[:, y, x] += np.float32(self.offset)
+                self._judge(stored, valid[y, x])
+                if stored.dtype.kind == "f" or abs(self.scale) > 1e3:
+                    valid[y, x] &= np.isfinite(data[:, y, x]).all(axis=0)
         return data, valid
 
-    def _measured(self, stored: np.ndarray) -> np.ndarray:
-        good = np.ones(stored.shape[1:], bool)
+    def _judge(self, stored: np.ndarray, valid: np.ndarray):
+        """Strike from `valid` what is no measurement in any of the bands."""
         for value in self.missing:
-            good &= (stored != value).all(axis=0)
+            valid &= (stored != value).all(axis=0)
         if self.low > -np.inf:
-            good &= (stored >= self.low).all(axis=0)
+            valid &= (stored >= self.low).all(axis=0)
         if self.high < np.inf:
-            good &= (stored <= self.high).all(axis=0)
-        return good
+            valid &= (stored <= self.high).all(axis=0)
 
     def _pieces(self, window: Window, indexes: tuple[int, ...]) -> Iterator[tuple[Window, np.ndarray]]:
         if self.chunk == (1, 1):
