@@ -19,11 +19,13 @@ def convert(
 ) -> None:
     """Turn one vector output into another, with every value, type and place; what a format has no place for is said.
 
-        xtgeo convert vessels.gpkg vessels.parquet
+    xtgeo convert vessels.gpkg vessels.parquet
 
-        xtgeo convert points.gpkg predictions.csv --columns xview3
+    xtgeo convert points.gpkg predictions.csv --columns xview3
     """
     from xtgeo.conversion import convert as task
 
     done = task(source, target, columns=columns, append=append, overwrite=overwrite)
-    print(f"{target}: {done.objects} object{'s' * (done.objects != 1)}" + (f"; without {', '.join(done.lost)}" if done.lost else ""))
+    print(
+        f"{target}: {done.objects} object{'s' * (done.objects != 1)}" + (f"; without {', '.join(done.lost)}" if done.lost else "")
+    )

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
@@ -22,7 +21,6 @@ from pandas.testing import assert_frame_equal
 from pyproj import Transformer
 from rasterio.control import GroundControlPoint
 from rio_cogeo.cogeo import cog_validate
-
 from xtgeo.cli import main
 
 from xtgeo import load_model, open_scene, segment
@@ -157,7 +155,8 @@ def test_global_fishing_watchs_columns_hold_vessels_and_nothing_that_is_not_know
     done = convert(tmp_path / "p.gpkg", tmp_path / "g.csv", columns="gfw")
     table, truth = pd.read_csv(tmp_path / "g.csv"), read_tables(tmp_path / "p.gpkg").detections
     assert list(table) == [
-        "scene_id", "timestamp", "lat", "lon", "presence_score", "length_m", "mmsi", "matching_score", "fishing_score", "matched_category",
+        "scene_id", "timestamp", "lat", "lon", "presence_score", "length_m", "mmsi", "matching_score", "fishing_score",
+        "matched_category",
     ]  # fmt: skip
     kept = truth[truth["is_vessel"].fillna(True).astype(bool)]
     assert 0 < len(table) == len(kept) < len(truth) and done.lost[-1] == f"{len(truth) - len(table)} objects that are no vessels"
@@ -191,7 +190,11 @@ def test_scenes_are_added_one_by_one_and_are_there_once(tmp_path, suffix):
         save(path, scattered(10 + i, seed=i, scene_id=name), name, append=True)
     tables = read_tables(path)
     assert tables.detections.groupby("scene_id").size().to_dict() == {"a": 10, "b": 11, "c": 12}
-    assert tables.detections.crs.to_epsg() == 4326 and tables.run["scene_id"].tolist() == ["a", "b", "c"] and len(tables.scene_footprint) == 3
+    assert (
+        tables.detections.crs.to_epsg() == 4326
+        and tables.run["scene_id"].tolist() == ["a", "b", "c"]
+        and len(tables.scene_footprint) == 3
+    )
     with pytest.raises(OutputError, match="scene b is in .* already: use --overwrite"):
         save(path, scattered(5, scene_id="b"), "b", append=True)
     save(path, scattered(5, scene_id="b"), "b", append=True, overwrite=True)
@@ -214,6 +217,19 @@ def test_a_scene_in_which_nothing_was_found_is_there_too(tmp_path):
             save(path, append=True)
         save(path, scattered(3, scene_id="b"), "b", append=True)
         assert len(read_tables(path).detections) == 3 and read_tables(path).scene_ids == {"a", "b"}
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".parquet"])
+def test_what_was_one_dataset_becomes_another_and_what_is_replaced_leaves_nothing(tmp_path, suffix):
+    utm, path = tmp_path / "utm.gpkg", tmp_path / f"all{suffix}"
+    for name in "ab":
+        save(utm, scattered(7, scene_id=name), name, append=True, crs="EPSG:32631")
+    assert convert(utm, path, append=True).objects == 14
+    assert read_tables(path).detections.crs.to_epsg() == 4326 and read_tables(utm).detections.crs.to_epsg() == 32631
+    with VectorSink(path, append=True, overwrite=True) as sink:
+        sink.write(scattered(1, scene_id="a"))
+    tables = read_tables(path)
+    assert len(tables.detections) == 8 and set(tables.run["scene_id"]) == set(tables.scene_footprint["scene_id"]) == {"b"}
 
 
 def test_layers_that_others_put_into_a_dataset_stay(tmp_path):
@@ -267,7 +283,9 @@ def test_a_kill_or_a_full_disk_while_a_scene_is_added_leaves_what_was_there(tmp_
         paths[path] = killed, files, [file.read_bytes() for file in files]
     for path, (killed, files, before) in paths.items():
         killed.communicate()
-        assert killed.returncode == -signal.SIGKILL and list(tmp_path.rglob(f"*{path.stem}*partial*")) + list(path.glob(".*partial*"))
+        assert killed.returncode == -signal.SIGKILL and list(tmp_path.rglob(f"*{path.stem}*partial*")) + list(
+            path.glob(".*partial*")
+        )
         assert [file.read_bytes() for file in files] == before and read_tables(path).scene_ids == {"a"}
         save(path, scattered(9, scene_id="b"), "b", append=True)
         assert read_tables(path).scene_ids == {"a", "b"}
@@ -287,8 +305,10 @@ def test_what_is_no_output_of_xtgeo_is_refused_in_one_line(tmp_path):
     (tmp_path / "folder").mkdir()
     save(tmp_path / "v.gpkg")
     cases = {
-        "f.gpkg": "no output of xtgeo, it lacks detect_id, scene_id", "t.gpkg": "cannot be read as .gpkg", "t.parquet": "cannot be read",
-        "t.geojson": "cannot be read", "t.csv": "lacks detect_id", "u.csv": "no column geometry", "t.shp": "unknown extension '.shp'",
+        "f.gpkg": "no output of xtgeo, it lacks detect_id, scene_id", "t.gpkg": "cannot be read as .gpkg",
+        "t.parquet": "cannot be read",
+        "t.geojson": "cannot be read", "t.csv": "lacks detect_id", "u.csv": "no column geometry",
+        "t.shp": "unknown extension '.shp'",
         "none.gpkg": "there is no file", "folder": "holds no .parquet file",
     }  # fmt: skip
     for name, words in cases.items():
@@ -329,12 +349,19 @@ def test_a_warped_raster_has_every_mark_in_its_place(tmp_path, lon0, lat0, crs):
     for i, (row, column) in enumerate(marks, 1):
         data[0, row - 4 : row + 4, column - 4 : column + 4] = i
     how = plan_warp(grid, SHAPE, crs)
-    with RasterSink(tmp_path / "m.tif", grid, SHAPE, nodata=255, warp=how, descriptions=("class",), colours={1: (255, 0, 0)}) as sink:
+    with RasterSink(
+        tmp_path / "m.tif", grid, SHAPE, nodata=255, warp=how, descriptions=("class",), colours={1: (255, 0, 0)}
+    ) as sink:
         sink.write(Block(Window(0, 0, *SHAPE), data, np.ones(SHAPE, bool)))
     assert os.listdir(tmp_path) == ["m.tif"] and cog_validate(tmp_path / "m.tif")[0]
     with rasterio.open(tmp_path / "m.tif") as file:
         seen = file.read(1)
-        assert file.crs.to_epsg() == int(crs[5:]) and file.descriptions == ("class",) and file.nodata == 255 and file.colormap(1)[1][0] == 255
+        assert (
+            file.crs.to_epsg() == int(crs[5:])
+            and file.descriptions == ("class",)
+            and file.nodata == 255
+            and file.colormap(1)[1][0] == 255
+        )
         tags = file.tags()
         assert how.max_m < 2 and tags["WARP_ERROR_MAX_M"] == f"{how.max_m:.4f}" and (seen == 255).any()
         to_lonlat = Transformer.from_crs(file.crs, "EPSG:4326", always_xy=True)
@@ -401,9 +428,13 @@ def test_a_run_says_in_every_file_how_it_was_made(searched):
     assert {a["href"] for name, a in made["assets"].items() if name != "model"} == {"./v.gpkg", "./m.tif", "./p.tif"}
     assert "thin plate" in str(result.summary) and result.summary.warp
     with rasterio.open(folder / "m.tif") as mask, rasterio.open(folder / "p.tif") as scores:
-        assert made["assets"]["mask"]["proj:transform"] == list(mask.transform)[:6] and made["assets"]["mask"]["proj:shape"] == list(mask.shape)
+        assert made["assets"]["mask"]["proj:transform"] == list(mask.transform)[:6] and made["assets"]["mask"][
+            "proj:shape"
+        ] == list(mask.shape)
         assert mask.tags()["CLASSES"].startswith("0=background 1=") and mask.tags()["config_hash"] == run["config_hash"]
-        assert mask.colormap(1)[1] == (255, 210, 0, 255) and mask.crs.to_epsg() == 32631 and float(mask.tags()["WARP_ERROR_MAX_M"]) < 1
+        assert (
+            mask.colormap(1)[1] == (255, 210, 0, 255) and mask.crs.to_epsg() == 32631 and float(mask.tags()["WARP_ERROR_MAX_M"]) < 1
+        )
         found = tables.to_crs(mask.crs).detections
         at = [(p.x, p.y) for p in found.geometry.representative_point()]
         assert [v[0] for v in mask.sample(at)] == [1] * len(found) and scores.scales == (1 / 254,)
@@ -419,7 +450,10 @@ def test_the_command_line_converts_adds_and_refuses(searched, tmp_path, monkeypa
         return stop.value.code or 0, "".join(capsys.readouterr())
 
     n = len(result.detections)
-    assert xtgeo("convert", folder / "v.gpkg", tmp_path / "v.csv") == (0, f"{tmp_path}/v.csv: {n} object{'s' * (n != 1)}; without scene_footprint, run\n")
+    assert xtgeo("convert", folder / "v.gpkg", tmp_path / "v.csv") == (
+        0,
+        f"{tmp_path}/v.csv: {n} object{'s' * (n != 1)}; without scene_footprint, run\n",
+    )
     assert xtgeo("convert", folder / "v.gpkg", tmp_path / "all.parquet", "--append")[0] == 0
     code, text = xtgeo("segment", folder / "s.tif", "--units", "linear", "-m", "cfar", "-o", tmp_path / "all.parquet", "--append")
     assert code == 1 and "scene s is in" in text and text.count("\n") == 1
@@ -462,7 +496,10 @@ def test_a_stac_item_is_valid_and_tells_of_the_run(tmp_path, grid):
     told = made["properties"]
     assert {"mlm:name", "mlm:architecture", "mlm:tasks", "mlm:input", "mlm:output"} <= set(told)
     assert told["mlm:hyperparameters"] == {"threshold": RUN["threshold"], "tile_px": 512, "config_hash": "c"}
-    assert told["mlm:input"][0]["bands"] == [b["name"] for b in told["bands"]] and "bands" in told["mlm:input"][0]["input"]["dim_order"]
+    assert (
+        told["mlm:input"][0]["bands"] == [b["name"] for b in told["bands"]]
+        and "bands" in told["mlm:input"][0]["input"]["dim_order"]
+    )
     model = [a for a in made["assets"].values() if "mlm:model" in a["roles"]]
     assert len(model) == 1 and model[0]["mlm:artifact_type"] and model[0]["xtgeo:model_sha256"] == "0" * 64
     projection = pystac.extensions.projection.ProjectionExtension.ext(read.assets["mask"])
@@ -471,7 +508,12 @@ def test_a_stac_item_is_valid_and_tells_of_the_run(tmp_path, grid):
         assert projection.epsg == 32631 and projection.transform == [10, 0, 500000, 0, -10, 5800000]
     else:
         west, _, east, _ = made["bbox"]
-        assert 179 < west < 180 and -180 < east < -179 and made["geometry"]["type"] == "MultiPolygon" and "proj:transform" not in made["assets"]["mask"]
+        assert (
+            179 < west < 180
+            and -180 < east < -179
+            and made["geometry"]["type"] == "MultiPolygon"
+            and "proj:transform" not in made["assets"]["mask"]
+        )
         assert shapely.geometry.shape(made["geometry"]).area < 0.02
 
 

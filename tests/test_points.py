@@ -12,10 +12,10 @@ from torch import nn
 
 from xtgeo import Model, open_scene, segment
 from xtgeo import detect as detect_
+from xtgeo.detections import Origin
 from xtgeo.errors import ModelError, OutputError
 from xtgeo.model import build
 from xtgeo.peaks import Peaks
-from xtgeo.detections import Origin
 from xtgeo.points import FIELDS, describe_points
 
 CENTRES = replace(SPEC, name="blob", task="detect", margin=32, separation=200.0)

@@ -50,8 +50,9 @@ def detections(grid=UTM, boxes=BOXES, time=datetime(2024, 5, 6, 7, 8, 9, tzinfo=
     pixels = shapely.area(outlines).astype(int)
     found = Fragments(outlines, np.ones(n, np.uint8), pixels, pixels * 0.75, np.full(n, 0.9, "f4"), np.zeros(n, bool))
     return describe(
-        found, grid, shape=SHAPE, classes=("vessel",), origin=Origin("a", "m", "1", 0.5, "c", moment(time), "p", "s1a", "ascending", 7)
-    )
+        found, grid, shape=SHAPE, classes=("vessel",),
+        origin=Origin("a", "m", "1", 0.5, "c", moment(time), "p", "s1a", "ascending", 7),
+    )  # fmt: skip
 
 
 def save(path, found=None, **options):

@@ -1,10 +1,10 @@
 """Conversion: one vector output of xtgeo into another, and into the tables of xView3 and of Global Fishing Watch.
 
-    columns   what a .csv then holds
-    all       every field, the outline as WKT and the CRS
-    xview3    the six columns of the challenge's predictions
-    gfw       the ten columns of Global Fishing Watch's public SAR vessel detections; of AIS nothing is known, so mmsi,
-              matching_score and matched_category are empty
+columns   what a .csv then holds
+all       every field, the outline as WKT and the CRS
+xview3    the six columns of the challenge's predictions
+gfw       the ten columns of Global Fishing Watch's public SAR vessel detections; of AIS nothing is known, so mmsi,
+          matching_score and matched_category are empty
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ def _lost(tables: Tables, path: Path) -> tuple[str, ...]:
 
 def _to_xview3(tables: Tables, source, path: Path, overwrite: bool) -> Conversion:
     if not tables.are_points:
-        raise OutputError(f"{source} holds outlines, and xView3 wants points with is_vessel and is_fishing: make them with xtgeo detect")
+        raise OutputError(
+            f"{source} holds outlines, and xView3 wants points with is_vessel and is_fishing: make them with xtgeo detect"
+        )
     write_predictions(tables.detections, path, overwrite=overwrite)
     return Conversion(len(tables.detections), _others(tables, to_predictions(tables.detections)))
 

@@ -133,12 +133,13 @@ def segment(
     """Every object of the scene, whole and once, and the files that were asked for.
 
     `out` takes outlines (.gpkg, .geojson, .fgb, .parquet, .csv), `mask` class labels and `scores` probabilities as
-    COGs on the scene's grid or, with `warp`, on a map in that CRS, `quicklook` a PNG, `stac` a STAC Item (.json). `threshold` is the probability that counts and `min_area` the smallest
+    COGs on the scene's grid or, with `warp`, on a map in that CRS, `quicklook` a PNG, `stac` a STAC Item (.json).
+    `threshold` is the probability that counts and `min_area` the smallest
     object in square metres (None: the model's), `crs` that of the outlines (None: the scene's, EPSG:4326 for GCPs),
     `max_memory` in bytes for the whole process. `context` "scene" lets all regions of the scene exchange information,
     not those of a tile alone, in two passes. `like`: tiles and number format are those of this plan, so that many scenes are
-    computed alike; device, dtype and max_memory then count no more. `progress(tiles done, tiles in all, pixels done now)` is called after each
-    tile of each pass.
+    computed alike; device, dtype and max_memory then count no more. `progress(tiles done, tiles in all, pixels done now)` is
+    called after each tile of each pass.
 
     Only tiles that meet the polygons of `aoi` are looked at, and what is centred in them is kept; `masks` says what is done about
     land and known works, which changes outlines and points, not `mask` and `scores`.
@@ -156,7 +157,8 @@ def segment(
     if min_area is None:
         min_area = spec.min_area if scene.is_georeferenced else 0.0
     area, overlay = None if aoi is None else read_area(aoi, scene), masks.over(scene)
-    targets = _targets(scene, [aoi, *masks.files], crs, overwrite, append, out=out, mask=mask, scores=scores, quicklook=quicklook, stac=stac)
+    paths = {"out": out, "mask": mask, "scores": scores, "quicklook": quicklook, "stac": stac}
+    targets = _targets(scene, [aoi, *masks.files], crs, overwrite, append, **paths)
 
     def decode(block: Block) -> dict[str, bytes]:
         return _decode(block, model, threshold, area, wanted=targets)
@@ -169,7 +171,8 @@ def segment(
         return detections.larger_than(min_area) if min_area else detections
 
     return _run(
-        scene, model, targets, decode, objects, area=area, overlay=overlay, crs=crs, threshold=threshold, options={"min_area": min_area},
+        scene, model, targets, decode, objects, area=area, overlay=overlay, crs=crs, threshold=threshold,
+        options={"min_area": min_area},
         device=device, dtype=dtype, max_memory=max_memory, context=context, like=like, overwrite=overwrite, append=append,
         progress=progress, warp=warp,
     )  # fmt: skip

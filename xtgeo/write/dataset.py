@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, nullcontext
 from hashlib import sha256
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from odc.geo.crs import CRS
 from pyogrio.errors import DataSourceError
 
 from xtgeo.errors import OutputError
-from xtgeo.write.staged import check_target, reported, staged, until_placed
+from xtgeo.write.staged import check_target, reported, staged, together, until_placed
 from xtgeo.write.tables import Tables, check_layers, read_tables, write_layer, write_tables
 
 SUFFIXES = (".gpkg", ".parquet")
@@ -44,7 +44,9 @@ def check_dataset(path: os.PathLike | str, scene_id: str | None = None, *, overw
         check_target(path, overwrite=True)
     else:
         if path.is_file():
-            raise OutputError(f"{path} is one file, to which nothing can be added: give the name of a folder, such as scenes.parquet")
+            raise OutputError(
+                f"{path} is one file, to which nothing can be added: give the name of a folder, such as scenes.parquet"
+            )
         check_target(path / "part" if path.is_dir() else path, overwrite=True)
     if scene_id is not None and not overwrite and _holds(path, scene_id):
         raise OutputError(f"scene {scene_id} is in {path} already: use --overwrite to replace it there")
@@ -78,8 +80,8 @@ def crs_of_dataset(path: Path, wanted: str | None) -> str:
     return there
 
 
-def append_tables(tables: Tables, path: Path, *, overwrite: bool = False) -> None:
-    """Adds scenes, all of them or none."""
+def append_tables(tables: Tables, path: Path, *, crs: str | None = None, overwrite: bool = False) -> None:
+    """Adds scenes, all of them or none. crs: as `crs_of_dataset` takes it."""
     names = sorted(tables.scene_ids)
     if tables.detections.crs is None:
         raise OutputError(f"{', '.join(names)} has no place on the earth and cannot stand in {path} beside other scenes")
@@ -87,8 +89,8 @@ def append_tables(tables: Tables, path: Path, *, overwrite: bool = False) -> Non
         for name in names:
             check_dataset(path, name, overwrite=overwrite)
         _check_kind(tables, path)
-        tables = tables.to_crs(crs_of_dataset(path, None) if path.exists() else tables.detections.crs)
-        with reported(path):
+        tables = tables.to_crs(crs_of_dataset(path, crs))
+        with reported(path), together() if len(names) > 1 else nullcontext():
             if path.suffix.lower() == ".gpkg":
                 _append_gpkg(tables, path, names)
             else:
@@ -104,14 +106,13 @@ def _append_gpkg(tables: Tables, path: Path, names: list[str]) -> None:
             write_tables(tables, part)
             return
         shutil.copyfile(path, part)
-        counts = {}
+        new = tables.layers()
+        counts = {layer: len(table) for layer, table in new.items()}
         with closing(_connect(part)) as db, db:
-            there = set(_layers(db))
-            for layer, table in tables.layers().items():
-                if layer in there:
-                    _make_room(db, layer, table, names)
-                counts[layer] = len(table) + (db.execute(f'SELECT count(*) FROM "{layer}"').fetchone()[0] if layer in there else 0)
-        for layer, table in tables.layers().items():
+            for layer in _layers(db):
+                _make_room(db, layer, new.get(layer, pd.DataFrame()), names)
+                counts[layer] = counts.get(layer, 0) + db.execute(f'SELECT count(*) FROM "{layer}"').fetchone()[0]
+        for layer, table in new.items():
             write_layer(table, part, layer, append=True)
         check_layers(part, counts)
 

@@ -24,7 +24,6 @@ from io import BytesIO
 from pathlib import Path
 
 import geopandas as gpd
-import numpy as np
 import pandas as pd
 import pyarrow.parquet
 import pyogrio
@@ -35,7 +34,6 @@ from pyproj.exceptions import CRSError
 from xtgeo import detections, points
 from xtgeo.detections import cut_round_the_earth
 from xtgeo.errors import LabelError, OutputError
-from xtgeo.write.staged import reported
 
 FORMATS = (".gpkg", ".geojson", ".fgb", ".parquet", ".csv")
 EPOCH = "2000-01-01T00:00:00.000Z"
@@ -73,9 +71,7 @@ class Tables:
 
     def of_scene(self, scene_id: str) -> Tables:
         """What belongs to one scene."""
-        return Tables(
-            *(table[table["scene_id"] == scene_id] if "scene_id" in table else table for table in self._tables())
-        )
+        return Tables(*(table[table["scene_id"] == scene_id] if "scene_id" in table else table for table in self._tables()))
 
     def layers(self) -> dict[str, pd.DataFrame]:
         """Tables by the names of their layers; without empty ones, but for the objects."""
@@ -274,7 +270,9 @@ def _read_csv(path: Path) -> Tables:
         raise ValueError(f"its rows are in several CRS: {', '.join(sorted(maps))}")
     shapes = shapely.from_wkt(table["geometry"].astype(object).values)
     with _no_crs_is_fine():
-        frame = gpd.GeoDataFrame(table.drop(columns=["geometry", "crs"], errors="ignore"), geometry=shapes, crs=maps.pop() if maps else None)
+        frame = gpd.GeoDataFrame(
+            table.drop(columns=["geometry", "crs"], errors="ignore"), geometry=shapes, crs=maps.pop() if maps else None
+        )
     return Tables(typed(frame))
 
 

@@ -78,7 +78,7 @@ class VectorSink:
             pd.DataFrame({k: [v] for k, v in (self._run or {}).items()}),
         )
         if self._append:
-            append_tables(tables, self.path, overwrite=self._overwrite)
+            append_tables(tables, self.path, crs=self._crs, overwrite=self._overwrite)
             return
         with staged(self.path, overwrite=self._overwrite) as part, reported(self.path):
             write_tables(tables, part)

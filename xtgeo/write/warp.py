@@ -134,7 +134,12 @@ def warp(source: Path, target: Path, how: Warp, profile: dict, *, averaged: bool
     """
     with rasterio.open(source) as file:
         points, crs = file.gcps
-        place = {"transform": how.grid.affine, "crs": how.grid.crs.to_wkt(), "height": how.grid.shape[0], "width": how.grid.shape[1]}
+        place = {
+            "transform": how.grid.affine,
+            "crs": how.grid.crs.to_wkt(),
+            "height": how.grid.shape[0],
+            "width": how.grid.shape[1],
+        }
         with rasterio.open(target, "w", **{k: v for k, v in profile.items() if k != "gcps"} | place) as out:
             for band in range(1, file.count + 1):
                 reproject(
