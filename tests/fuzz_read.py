@@ -11,6 +11,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import sys
 import tempfile
 import time
@@ -166,6 +167,7 @@ def main(cases: int, seed: int) -> int:
             raise
         files[name].write_bytes(good)
     print(json.dumps({**seen, "more_mb": ((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - held) >> 20}))
+    shutil.rmtree(folder)
     return 0
 
 

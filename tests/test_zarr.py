@@ -280,6 +280,13 @@ def test_a_damaged_chunk_and_damaged_metadata_are_one_line(tmp_path):
     with pytest.raises(SceneError, match="cannot read rows .* of .*a.zarr: ") as error:
         whole(open_scene(path))
     assert "\n" not in str(error.value)
+    save_zarr(array(), tmp_path / "b.zarr")
+    chunk = tmp_path / "b.zarr" / "sigma0" / "0.1.1"
+    content = chunk.read_bytes()
+    assert content[:1] == b"\2"  # a chunk of Blosc, which would read a gigabyte beyond it
+    chunk.write_bytes(content[:12] + b"\xff\xff\xff\x3f" + content[16:])
+    with pytest.raises(SceneError, match="chunk sigma0/0.1.1 is damaged"):
+        whole(open_scene(tmp_path / "b.zarr"))
     (path / ".zmetadata").write_text("{")
     (path / ".zgroup").write_text("{")
     with pytest.raises(SceneError, match="cannot open .*a.zarr: ") as error:

@@ -24,8 +24,8 @@ METADATA = ("zarr.json", ".zgroup", ".zmetadata", ".zarray")
 NETCDF = (".nc", ".nc4", ".cdf")
 CODECS = {
     *("blosc", "zstd", "gzip", "zlib", "lz4", "bz2", "lzma", "delta", "fixedscaleoffset", "quantize", "shuffle", "packbits"),
-    *("bitround", "astype", "crc32", "crc32c", "adler32", "fletcher32", "zfpy", "pcodec", "vlen-utf8", "vlen-bytes", "bytes", "transpose"),
-    *("sharding_indexed", "scale_offset", "cast_value"),
+    *("bitround", "astype", "crc32", "crc32c", "adler32", "fletcher32", "zfpy", "pcodec", "vlen-utf8", "vlen-bytes", "bytes"),
+    *("transpose", "sharding_indexed", "scale_offset", "cast_value"),
 }
 """Codecs that only turn bytes into numbers or text; pickle is none of them."""
 MOST_ARRAYS = 4096
@@ -59,8 +59,8 @@ def open_store(href: str, *, trusted: bool) -> xarray.Dataset:
             return xarray.open_dataset(href, engine=engine, **options)
         import zarr
 
-        drop, consolidated = patiently(lambda: _check_zarr(zarr, href, trusted), passing(href), is_final)
-        return xarray.open_dataset(href, engine="zarr", drop_variables=drop, consolidated=consolidated, **options)
+        store, more = patiently(lambda: _check_zarr(zarr, href, trusted), passing(href), is_final)
+        return xarray.open_dataset(store, engine="zarr", **more, **options)
     except SceneError:
         raise
     except ModuleNotFoundError as error:
@@ -70,20 +70,27 @@ def open_store(href: str, *, trusted: bool) -> xarray.Dataset:
         raise SceneError(f"cannot open {href}: {told}; check the path or address, and your credentials") from error
 
 
-def _check_zarr(zarr, href: str, trusted: bool) -> tuple[list[str], bool]:
-    """(arrays to leave alone, whether the metadata lie in one place); refuses groups without arrays, and chunks of absurd size."""
+def _check_zarr(zarr, href: str, trusted: bool):
+    """(store, what xarray is to be told of it); refuses groups without arrays, and chunks of absurd size."""
+    from xtgeo.read.chunks import CheckedStore
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         group = zarr.open_group(href, mode="r")
         arrays = dict(_limited(group.arrays(), href))
         inner = [] if arrays else [name for name, _ in group.groups()]
-    consolidated = group.metadata.consolidated_metadata is not None
     if not arrays and inner:
         raise SceneError(f"{href} holds groups, not arrays: open one of " + ", ".join(f"{href.rstrip('/')}/{n}" for n in inner[:8]))
     if not arrays:
         hint = ": without consolidated metadata a web server cannot tell what is there" if href.startswith("http") else ""
         raise SceneError(f"{href} holds no arrays{hint}")
-    return [name for name, array in arrays.items() if not trusted and _is_strange(array, f"{name} of {href}")], consolidated
+    codecs = {array.path: _codecs(array) for array in arrays.values()}
+    packed = frozenset(path for path, names in codecs.items() if "blosc" in names and "sharding_indexed" not in names)
+    return CheckedStore(group.store, packed), {
+        "group": group.path or None,
+        "drop_variables": [name for name, array in arrays.items() if not trusted and _is_strange(array, f"{name} of {href}")],
+        "consolidated": group.metadata.consolidated_metadata is not None,
+    }
 
 
 def _limited(arrays, href: str):
@@ -95,15 +102,19 @@ def _limited(arrays, href: str):
 
 def _is_strange(array, what: str) -> bool:
     """Whether decoding it could do more than to give numbers or short texts."""
-    metadata = array.metadata.to_dict()
-    codecs = [c for key in ("codecs", "filters") for c in metadata.get(key) or ()] + [metadata.get("compressor")]
-    names = {str(c.get("id") or c.get("name")).removeprefix("numcodecs.") for c in _inner(codecs)}
-    if array.dtype.kind not in "biufMmUST" or not names <= CODECS:
+    if array.dtype.kind not in "biufMmUST" or not _codecs(array) <= CODECS:
         return True
     size = math.prod(array.chunks) * max(1, array.dtype.itemsize)
     if size > MOST_DECODED:
         raise SceneError(f"{what} has chunks of {size:,} bytes, which are decoded whole: write it in smaller ones; {REMEDY}")
     return array.ndim < 2 and array.size > LONGEST_AXIS
+
+
+def _codecs(array) -> set[str]:
+    """Names of all that decode it."""
+    metadata = array.metadata.to_dict()
+    codecs = [c for key in ("codecs", "filters") for c in metadata.get(key) or ()] + [metadata.get("compressor")]
+    return {str(c.get("id") or c.get("name")).removeprefix("numcodecs.") for c in _inner(codecs)}
 
 
 def _inner(codecs: list):
