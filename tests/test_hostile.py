@@ -234,6 +234,10 @@ def test_zips_that_lie_are_refused(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.vrt", vrt(tmp_path / "x.vrt", source("/etc/passwd", relative=0)).read_text())
     refused(f"/vsizip/{path}/x.vrt", "cannot open")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(tmp_path / "a.tif", "a.tif")
+        archive.write(tmp_path / "x.vrt", "a.tif.ovr")
+    refused(f"/vsizip/{path}/a.tif", "holds a.tif.ovr, which is no image")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")

@@ -190,7 +190,7 @@ def coarse(path: str) -> Coarse | None:
 @lru_cache(maxsize=32)
 def _coarse(path: str, mtime: int) -> Coarse:
     try:
-        with quietly(), rasterio.open(path) as file:
+        with quietly(), rasterio.open(path, driver="GTiff") as file:
             values, nodata = file.read(1).astype(float), file.nodata
             if file.crs is None:
                 raise SceneError(f"{Path(path).name} beside {Path(path).parent.name} has no CRS")

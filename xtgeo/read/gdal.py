@@ -85,6 +85,8 @@ def bound_cache():
 
 def environment(path: str) -> rasterio.Env:
     """Where GDAL's warnings go to logging instead of stderr, and remote folders are not listed file by file."""
+    if path.startswith("/vsitar/"):  # what lies beside a file is opened with every driver: not from there
+        return rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
     own = os.environ.keys() | (rasterio.env.getenv().keys() if rasterio.env.hasenv() else set())
     return rasterio.Env(**{key: value for key, value in REMOTE.items() if is_remote(path) and key not in own})
 

@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import zipfile
+import zlib
 from functools import lru_cache
 from urllib.parse import unquote, urljoin, urlsplit
 from xml.etree import ElementTree
@@ -40,6 +41,9 @@ PLAIN = {
 """What a VRT needs to lay files side by side."""
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x89PNG", b"\xff\xd8\xff")
 MAGIC += (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51", b"EHFA_HEADER")
+
+
+BESIDE = (".ovr", ".msk")
 
 
 def drivers_for(path: str, trusted: bool) -> tuple[str, ...] | None:
@@ -212,10 +216,10 @@ def _check_vrt(path: str, above: list[str]):
         if element.tag != "SourceFilename":
             continue
         named = (element.text or "").strip()
-        home = path if element.get("relativeToVRT", "0") == "1" else os.path.join(os.getcwd(), "-")
-        if os.path.isabs(named) or (element.get("relativeToVRT", "0"), named) not in checked:
-            checked.add((element.get("relativeToVRT", "0"), named))
-            _check_source(path, named, os.path.join(os.path.dirname(os.path.abspath(home)), named), above)
+        at = os.path.join(os.path.dirname(os.path.abspath(path)) if element.get("relativeToVRT") == "1" else os.getcwd(), named)
+        if at not in checked:
+            checked.add(at)
+            _check_source(path, named, at, above)
 
 
 def _check_source(path: str, named: str, at: str, above: list[str]):
@@ -235,7 +239,7 @@ def _check_source(path: str, named: str, at: str, above: list[str]):
 
 def _check_beside(path: str):
     """Overviews and masks beside a file are opened with every driver that GDAL has."""
-    for suffix in (".ovr", ".msk"):
+    for suffix in BESIDE:
         if (head := _head(path + suffix)) and not head.startswith(MAGIC):
             raise SceneError(f"{path}{suffix} is no image, but something that may point elsewhere: remove it; or, {REMEDY}")
 
@@ -248,8 +252,11 @@ def _check_zip(path: str):
     try:
         with zipfile.ZipFile(archive) as file:
             entries = file.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, UnicodeError) as error:
+            strange = [e.filename for e in entries if e.filename.endswith(BESIDE) and not _begins_as_image(file, e)]
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError) as error:
         raise SceneError(f"{archive} cannot be read: {error}; copy or download it again") from error
+    if strange:
+        raise SceneError(f"{archive} holds {strange[0]}, which is no image, but something that may point elsewhere; {REMEDY}")
     for entry in entries:
         if entry.filename.startswith(("/", "\\")) or ".." in entry.filename.replace("\\", "/").split("/"):
             raise SceneError(f"{archive} holds a file named {entry.filename!r}, which points outside of it: it is not read")
@@ -259,6 +266,11 @@ def _check_zip(path: str):
                 f"{archive} claims that {entry.filename!r} unpacks from {entry.compress_size:,} to {entry.file_size:,} bytes; "
                 f"{REMEDY}"
             )
+
+
+def _begins_as_image(file: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
+    with file.open(entry) as inside:
+        return inside.read(16).startswith(MAGIC)
 
 
 def _zip_of(path: str) -> str | None:
