@@ -2,11 +2,11 @@
 
     python benchmarks/sentinel1.py ../shared/data/safe/*.zip
 
-Each product is copied with its first lines alone (`--lines`) and speckle in place of what was measured, and scanned in tiles of 2,048
-pixels with a margin of 16, as a model scans it, from the folder by one thread and by two. The zip is opened as a user would, once more
-than the disk needs. Prints JSON: seconds, megabytes of uint16 per second of the clock and of the processor, peak memory, and metres
-on the ground at control points that were left out: as they are, and brought down to the sea, since between points on mountains
-no surface can know the terrain.
+Each product is copied with its first lines alone (`--lines`) and speckle in place of what was measured, and scanned in tiles
+of 2,048 pixels with a margin of 16, as a model scans it, from the folder by one thread and by two. The zip is opened as a
+user would, once more than the disk needs. Prints JSON: seconds, megabytes of uint16 per second of the clock and of the
+processor, peak memory, and metres on the ground at control points that were left out: as they are, and brought down to the
+sea, since between points on mountains no surface can know the terrain.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 from xtgeo.cli.options import (
-    AppendOption,
     AoiOption,
+    AppendOption,
     BandsOption,
     CloudsOption,
     ContextOption,
@@ -31,8 +31,8 @@ from xtgeo.cli.options import (
     SceneArgument,
     StacOption,
     ThresholdOption,
-    UngeoreferencedOption,
     TrustedOption,
+    UngeoreferencedOption,
     UnitsOption,
     masks,
     run,

@@ -21,10 +21,14 @@ class Land(StrEnum):
 
 SceneArgument = Annotated[
     list[str],
-    typer.Argument(metavar="SCENE", help="File, URL, folder, product as it came (SAFE, zip, tar), STAC item, Zarr store, or several files of one band."),
+    typer.Argument(
+        metavar="SCENE",
+        help="File, URL, folder, product as it came (SAFE, zip, tar), STAC item, Zarr store, or several files of one band.",
+    ),
 ]
 BandsOption = Annotated[
-    str | None, typer.Option("--bands", help="Which bands, by name: red,nir; where the file does not say, names for them: vv=1,vh=2")
+    str | None,
+    typer.Option("--bands", help="Which bands, by name: red,nir; where the file does not say, names for them: vv=1,vh=2"),
 ]
 UnitsOption = Annotated[
     str | None,

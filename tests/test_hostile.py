@@ -14,14 +14,15 @@ import pytest
 import rasterio
 from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning
-
 from xtgeo.cli.classify import classify
 from xtgeo.cli.detect import detect
 from xtgeo.cli.info import info
 from xtgeo.cli.options import open_source
 from xtgeo.cli.segment import segment
+
 from xtgeo.errors import SceneError
 from xtgeo.read import open_scene
+from xtgeo.read.archive import open_archive
 from xtgeo.window import Window
 
 PLACE = {"crs": "EPSG:32631", "transform": Affine(10, 0, 5e5, 0, -10, 6e6)}
@@ -124,6 +125,14 @@ def test_a_vrt_that_computes_or_names_files_in_other_ways_is_refused(inside):
     refused(vrt(inside / "x.vrt", source("x.vrt")), "a VRT in a VRT")
     (inside / "list.txt").write_text("x" * 5000)
     refused(vrt(inside / "x.vrt", source("list.txt")), "no TIFF, JPEG 2000")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_entities_are_seen_in_any_encoding_of_a_product(tmp_path, encoding):
+    text = f"<?xml version='1.0' encoding='{encoding}'?><!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>"
+    (tmp_path / "a.xml").write_bytes(text.encode(encoding))
+    with pytest.raises(SceneError, match="declares entities"):
+        open_archive(tmp_path).xml("a.xml")
 
 
 @pytest.mark.parametrize(

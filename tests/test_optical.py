@@ -119,7 +119,8 @@ def product(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("level", "baseline", "offset", "taken"), [
-    ("2A", "05.09", -1000, 1000), ("1C", "04.00", -1000, 1000), ("2A", "02.14", None, 0), ("1C", "02.08", None, 0), ("2A", "05.11", -900, 900),
+    ("2A", "05.09", -1000, 1000), ("1C", "04.00", -1000, 1000), ("2A", "02.14", None, 0), ("1C", "02.08", None, 0),
+    ("2A", "05.11", -900, 900),
 ])
 def test_reflectance_follows_the_metadata_of_either_level_and_any_baseline(tmp_path, level, baseline, offset, taken):
     scene = open_scene(sentinel2(tmp_path, level=level, baseline=baseline, offset=offset, bands=["B02", "B08"]))
@@ -330,7 +331,8 @@ END
 
 
 def landsat(folder, *, level="2SP", number="08", bands=("SR_B4",), metadata="txt", qa=None):
-    id_ = f"LC{number}_L{level}_198024_20220815_20220824_02_T1" if number > "07" else f"LE{number}_L{level}_198024_20020815_20200824_02_T1"
+    sensor, dates = ("LC", "20220815_20220824") if number > "07" else ("LE", "20020815_20200824")
+    id_ = f"{sensor}{number}_L{level}_198024_{dates}_02_T1"
     root = folder / id_
     for i, band in enumerate(bands):
         metres = 15 if band == "B8" else 30
@@ -356,7 +358,9 @@ def landsat(folder, *, level="2SP", number="08", bands=("SR_B4",), metadata="txt
         if metadata == "json":
             (root / f"{id_}_MTL.json").write_text(json.dumps({"LANDSAT_METADATA_FILE": groups}))
         else:
-            inner = "".join(f"<{g}>" + "".join(f"<{k}>{v}</{k}>" for k, v in told.items()) + f"</{g}>" for g, told in groups.items())
+            inner = "".join(
+                f"<{g}>" + "".join(f"<{k}>{v}</{k}>" for k, v in told.items()) + f"</{g}>" for g, told in groups.items()
+            )
             (root / f"{id_}_MTL.xml").write_text(f"<LANDSAT_METADATA_FILE>{inner}</LANDSAT_METADATA_FILE>")
     return root
 
@@ -471,7 +475,8 @@ def test_values_are_those_of_gdal_and_lie_between_their_neighbours(pair, seed):
     data, valid = on_grid(source, own, grid).read(Window(0, 0, *grid.shape), (1,))
     reference = np.full(grid.shape, -1, "f4")
     scale = dict(zip(("XSCALE", "YSCALE"), 2 * [str(own.affine.a / grid.affine.a)], strict=True))  # it guesses from extents else
-    reproject(np.where(source.valid, source.data[0], -9).astype("f4"), reference, src_transform=own.affine, src_crs=CRS, src_nodata=-9,
+    stored = np.where(source.valid, source.data[0], -9).astype("f4")
+    reproject(stored, reference, src_transform=own.affine, src_crs=CRS, src_nodata=-9,
               dst_transform=grid.affine, dst_crs=CRS, dst_nodata=-1, resampling=Resampling.bilinear, **scale)
     both = valid & (reference > 0)
     assert both.mean() > 0.3
@@ -525,7 +530,8 @@ def test_a_product_survives_pickling_and_threads_see_the_same(product):
 
 def test_overviews_of_all_resolutions_make_one_and_lie_where_the_scene_does(tmp_path, monkeypatch):
     monkeypatch.setattr("test_optical.SIDE", 20460)
-    root = sentinel2(tmp_path, bands=["B01", "B02", "B11"], scl=np.repeat([[9], [6]], [300, 723], axis=0).repeat(1023, 1).astype("uint8"))
+    scl = np.repeat([[9], [6]], [300, 723], axis=0).repeat(1023, 1).astype("uint8")
+    root = sentinel2(tmp_path, bands=["B01", "B02", "B11"], scl=scl)
     scene, masked = open_scene(root), open_scene(root, clouds="mask")
     coarser = scene.source.coarser(500)
     assert coarser is not None and coarser.shape == (512, 512)
@@ -594,7 +600,8 @@ def test_a_product_gives_the_ships_that_its_bands_give_as_one_file(tmp_path, sha
                            crs=crs, transform=place, QUALITY="100", REVERSIBLE="YES") as file:
             file.write(values, 1)
     stacked = tmp_path / "athens.tif"
-    with rasterio.open(stacked, "w", driver="GTiff", height=512, width=512, count=5, dtype="uint16", crs=crs, transform=transform) as file:
+    profile = {"driver": "GTiff", "height": 512, "width": 512, "count": 5, "dtype": "uint16"}
+    with rasterio.open(stacked, "w", crs=crs, transform=transform, **profile) as file:
         file.write(data)
         file.descriptions = [band for band, _ in pairs]
     archive = packed(images.parents[2], tmp_path / f"{name}.zip")

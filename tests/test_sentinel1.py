@@ -501,7 +501,10 @@ def spoil(path, old, new):
         ("annotation/s1a*-vv-*", "<product>", '<!DOCTYPE p [<!ENTITY a "a">]><product>', "declares entities"),
         ("annotation/s1a*-vv-*", "</product>", "", "is not whole"),
         ("annotation/s1a*-vv-*", f"<numberOfLines>{H}", "<numberOfLines>99999999", "99999999 x 651 pixels, which no product has"),
-        ("annotation/s1a*-vv-*", f"<numberOfLines>{H}", "<numberOfLines>701", "tells of 701 x 651 numbers of uint16, the measurement has"),
+        (
+            "annotation/s1a*-vv-*", f"<numberOfLines>{H}", "<numberOfLines>701",
+            "tells of 701 x 651 numbers of uint16, the measurement has",
+        ),
         ("annotation/s1a*-vv-*", f"<numberOfLines>{H}", "<numberOfLines>many", "its numberOfLines is 'many', which is no number"),
         ("annotation/s1a*-vv-*", "<line>150", "<line>nan", "its line is 'nan', which is no number"),
         ("annotation/s1a*-vv-*", "geolocationGridPoint>", "x>", "0 ground control points are too few"),
@@ -510,7 +513,10 @@ def spoil(path, old, new):
         ("calibration-*-vv-*", "<line>337", "<line>0", "two vectors for one line"),
         ("calibration-*-vv-*", " 80 ", " 40 ", "the pixels of line 0 do not ascend"),
         ("noise-*-vv-*", '<noiseAzimuthLut count="70">', '<noiseAzimuthLut count="70">1 ', "has 71 values for 70 lines"),
-        ("noise-*-vv-*", "<line>334</line><pixel", "<line>334</line><pixel>0</pixel><pixel", r"line 334 has \d+ values for 1 pixels"),
+        (
+            "noise-*-vv-*", "<line>334</line><pixel", "<line>334</line><pixel>0</pixel><pixel",
+            r"line 334 has \d+ values for 1 pixels",
+        ),
     ],
 )
 def test_annotations_that_are_not_whole_are_refused_in_one_line(broken, pattern, was, becomes, message):

@@ -12,7 +12,7 @@ import xarray
 from loopback import serve
 
 from xtgeo.errors import SceneError
-from xtgeo.grid import lonlat_bounds, pixel_to_crs, pixel_to_lonlat, same_grid
+from xtgeo.grid import lonlat_bounds, pixel_to_crs, same_grid
 from xtgeo.read import open_scene
 from xtgeo.window import Nest, Window
 

@@ -88,9 +88,9 @@ def choose_engine(
 ) -> Engine:
     """The fastest engine for a piece of a scene, data (1, c, y, x) and valid (1, y, x), about one region.
 
-    Tried in turn, each kept if clearly faster: bf16, if one convolution is; the allocator; all cores on one tile at a time instead of a tile for
-    each (which does not wait for the slowest thread; not if `parallel` is False). The allocator is left as chosen.
-    Nothing is tried with a network without weights: it has no number format but its own.
+    Tried in turn, each kept if clearly faster: bf16, if one convolution is; the allocator; all cores on one tile at a time
+    instead of a tile for each (which does not wait for the slowest thread; not if `parallel` is False). The allocator is left
+    as chosen. Nothing is tried with a network without weights: it has no number format but its own.
     """
     if dtype not in ("auto", *DTYPES):
         raise ModelError(f"unknown dtype {dtype!r}; choose auto, {' or '.join(DTYPES)}")

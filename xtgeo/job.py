@@ -266,6 +266,8 @@ def _targets(scene: Scene, beside: list, crs: str | None, overwrite: bool, appen
     targets = {name: Path(path) for name, path in paths.items() if path is not None}
     if crs is not None:
         check_crs(crs)
+        if not scene.is_georeferenced:
+            raise OutputError(f"{scene.id} has no place on the earth, outlines cannot be put into {crs}; leave --crs out")
     if append and "out" in targets:
         if not scene.is_georeferenced:
             raise OutputError(f"{scene.id} has no place on the earth and cannot stand beside other scenes; leave --append out")
@@ -273,19 +275,17 @@ def _targets(scene: Scene, beside: list, crs: str | None, overwrite: bool, appen
         crs_of_dataset(targets["out"], crs)
     alone = {name: path for name, path in targets.items() if not (append and name == "out")}
     _check_targets(alone, [*scene.source.files, *(path for path in beside if path is not None)], overwrite=overwrite)
-    if crs is not None:
-        if not scene.is_georeferenced:
-            raise OutputError(f"{scene.id} has no place on the earth, outlines cannot be put into {crs}; leave --crs out")
     return targets
 
 
 def _origin(scene: Scene, spec: Spec, config: dict) -> Origin:
     """What every object of a run says alike."""
     told = {name: scene.facts.get(key) for name, key in FACTS.items()}
-    return Origin(scene.id, spec.name, spec.version, config["threshold"], _digest(config), scene.time_at, **told)
+    return Origin(scene.id, spec.name, spec.version, config["threshold"], digest(config), scene.time_at, **told)
 
 
-def _digest(plain: object) -> str:
+def digest(plain: object) -> str:
+    """Sixteen hexadecimal digits that change with any of these plain values."""
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -381,7 +381,7 @@ def _run(
             "model_id": spec.name,
             "model_version": spec.version,
             "model_sha256": known,
-            "config_hash": _digest(config),
+            "config_hash": digest(config),
             **{name: config[name] for name in ("bands", "units", "threshold")},
             **({"min_area_m2": options["min_area"]} if "min_area" in options else {}),
             **overlay.record,

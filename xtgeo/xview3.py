@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,7 +18,8 @@ from xtgeo.errors import LabelError, OutputError, SceneError, XtgeoError
 from xtgeo.evaluate.xview3_files import PREDICTIONS, read_labels, to_predictions, write_predictions
 from xtgeo.grid import same_place
 from xtgeo.infer import Plan, plan
-from xtgeo.job import detect, fingerprint
+from xtgeo.job import detect, digest, fingerprint
+from xtgeo.masks import Masks
 from xtgeo.model import Model
 from xtgeo.read import open_scene
 from xtgeo.read.stack import XVIEW3
@@ -46,10 +46,10 @@ def predict(
 ) -> pd.DataFrame:
     """The challenge's table of all scenes in `data/<scene id>/`, written to `out`, a .csv, when the last scene is done.
 
-    What each scene gave, and the finished tiles of one that was interrupted, are kept in `.<out>.scenes/` until then: run again, it
-    goes on, and the bytes are those of one run: tiles and number format are chosen once, on the first scene, and kept there too. What
-    another model, threshold, number format or other pixels gave is not taken. `report` is told of each scene how long it took, and when that is
-    more than `minutes`: nothing is left out to keep within them.
+    What each scene gave, and the finished tiles of one that was interrupted, are kept in `.<out>.scenes/` until then: run
+    again, it goes on, and the bytes are those of one run: tiles and number format are chosen once, on the first scene, and
+    kept there too. What another model, threshold, number format or other pixels gave is not taken. `report` is told of each
+    scene how long it took, and when that is more than `minutes`: nothing is left out to keep within them.
 
     threshold, device, dtype, max_memory: as `xtgeo.detect` takes them.
 
@@ -62,7 +62,7 @@ def predict(
     with reported(folder):
         folder.mkdir(exist_ok=True)
     how = {"device": device, "dtype": dtype, "max_memory": max_memory}
-    choice = folder / f"{_digest([fingerprint(model), threshold, how])}.json"
+    choice = folder / f"{digest([fingerprint(model), threshold, how])}.json"
     parts, failed = [], []
     for i, scene_id in enumerate(scene_ids, 1):
         start, count = time.monotonic(), f"{scene_id} ({i} of {len(scene_ids)})"
@@ -99,11 +99,11 @@ def _one(place: Path, choice: Path, model: Model, threshold: float | None, how: 
     if missing := [name for name in XVIEW3 if not (place / name).exists()]:
         raise SceneError(f"{place} lacks {' and '.join(missing)}: unpack or download the scene again")
     scene = open_scene(place)
-    part = choice.with_name(f"{place.name}_{_digest([scene.fingerprint(), choice.stem])}.parquet")
+    part = choice.with_name(f"{place.name}_{digest([scene.fingerprint(), choice.stem])}.parquet")
     known = part.exists()
     if not known:
         like = _chosen(choice, scene, model, how)
-        detect(scene, model, out=part, threshold=threshold, like=like)
+        detect(scene, model, out=part, threshold=threshold, like=like, masks=Masks(land="off"))  # the table knows no land
     return part, known
 
 
@@ -118,10 +118,6 @@ def _chosen(choice: Path, scene: Scene, model: Model, how: dict) -> Plan:
         part.write_text(json.dumps({"engine": asdict(made.engine), "span": made.nest.span}))
         part.replace(choice)
     return made
-
-
-def _digest(values: list) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def split(

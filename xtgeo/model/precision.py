@@ -12,7 +12,8 @@ from torch import Tensor
 
 @cache
 def bf16_pays(device: str = "cpu") -> bool:
-    """Whether one convolution, 64 channels of 32 x 32, takes less processor time in bf16 than in fp32; on a GPU whether it has bf16.
+    """Whether one convolution, 64 channels of 32 x 32, takes less processor time in bf16 than in fp32; on a GPU
+    whether it has bf16.
 
     Asked once in a process, in a few hundredths of a second.
     """

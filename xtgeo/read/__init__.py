@@ -62,10 +62,10 @@ def open_scene(
 ) -> Scene:
     """A scene to read from; only headers are read now.
 
-    `href` is a file, a URL, a list or folder of files that share one grid, an xView3-SAR folder, or a Sentinel-1 GRD
-    product (SAFE folder or zip), which gives sigma nought in dB; `noise` (snap, clip or none) says what becomes of its thermal
-    noise. A Sentinel-2 or Landsat Collection 2 product (folder, zip or tar) gives reflectance, its bands on one grid: of 10 m or 30 m,
-    or of `resolution` metres; `clouds="mask"` strikes out what the product takes for clouds and their shadows.
+    `href` is a file, a URL, a list or folder of files that share one grid, an xView3-SAR folder, or a Sentinel-1 GRD product
+    (SAFE folder or zip), which gives sigma nought in dB; `noise` (snap, clip or none) says what becomes of its thermal noise.
+    A Sentinel-2 or Landsat Collection 2 product (folder, zip or tar) gives reflectance, its bands on one grid: of 10 m or 30
+    m, or of `resolution` metres; `clouds="mask"` strikes out what the product takes for clouds and their shadows.
 
     Or a STAC Item, or an ItemCollection of one date (a file, a URL, an object of pystac); a Zarr store or a NetCDF file; an
     xarray.DataArray or Dataset. See docs/sources.md.
@@ -89,7 +89,9 @@ def open_scene(
             raise SceneError(f"{optical.id} says what its numbers are: reflectance is read; leave --units {units} out")
         return scene_of(optical, os.fspath(href), bands=bands, nodata=nodata, clouds=clouds, resolution=resolution)
     if clouds != "keep" or resolution is not None:
-        raise SceneError(f"{str(href)[:200]!r} is no Sentinel-2 or Landsat product as it came: nothing tells its clouds or other resolutions")
+        raise SceneError(
+            f"{str(href)[:200]!r} is no Sentinel-2 or Landsat product as it came: nothing tells its clouds or other resolutions"
+        )
     if archive is not None and is_sentinel1(archive):
         return open_sentinel1(archive, bands=bands, units=units, nodata=nodata, noise=noise)
     told = {"bands": bands, "units": units, "nodata": nodata, "trusted": trusted}

@@ -62,7 +62,8 @@ class Archive:
     def xml(self, name: str) -> ElementTree.Element:
         """The root of an XML file; one that declares entities is refused, since no product needs any."""
         content = self.bytes(name)
-        if b"<!ENTITY" in content or b"<!DOCTYPE" in content:
+        plain = content.replace(b"\0", b"")  # UTF-16 has a zero beside each letter
+        if b"<!ENTITY" in plain or b"<!DOCTYPE" in plain:
             raise SceneError(f"{name} in {self.path} declares entities, which no product does: it is not read")
         try:
             return ElementTree.fromstring(content)

@@ -176,7 +176,7 @@ class ArraySource:
         return (self.store,) if self.store else ()
 
     def fingerprint(self) -> dict:
-        """Of a local store, names, sizes and times of its files; of a remote one, a hash of pixels at its middle; else of all pixels.
+        """Names, sizes and times of a local store's files; a hash of pixels at a remote one's middle; else of all pixels.
 
         A Dask array is known by its graph, which is not computed for this.
         """

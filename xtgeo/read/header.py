@@ -114,7 +114,7 @@ def refuse_truncated(path: str, dataset):
 
 
 def _ends_as_jp2(path: str) -> bool:
-    """Whether the boxes of a JP2 fill the file, and a code stream that reaches to its end closes with its marker (ISO 15444-1, A, I)."""
+    """Whether a JP2's boxes fill the file, and a code stream that reaches to its end closes with its marker (ISO 15444-1, A, I)."""
     size, at = os.path.getsize(path), 0
     with open(path, "rb") as file:
         while at < size:

@@ -1,8 +1,9 @@
 """Landsat Collection 2 as it comes: a folder or a tar, read in place; Level-2 surface reflectance and Level-1 top-of-atmosphere.
 
-Level 2: reflectance = 2.75e-5 number - 0.2, temperature = 0.00341802 number + 149 kelvins; Level 1: reflectance = (mult number + add) /
-sin(elevation of the sun). Factors are those of the product's MTL (text, XML or JSON) where it is there. 0 is no data, the largest number
-saturated. (Landsat 8-9 Collection 2 Level 2 Science Product Guide, LSDS-1619; Level 1 Data Format Control Book, LSDS-1822.)
+Level 2: reflectance = 2.75e-5 number - 0.2, temperature = 0.00341802 number + 149 kelvins; Level 1: reflectance = (mult
+number + add) / sin(elevation of the sun). Factors are those of the product's MTL (text, XML or JSON) where it is there. 0 is
+no data, the largest number saturated. (Landsat 8-9 Collection 2 Level 2 Science Product Guide, LSDS-1619; Level 1 Data Format
+Control Book, LSDS-1822.)
 """
 
 from __future__ import annotations
@@ -145,7 +146,8 @@ def _number(archive: Archive, group: dict[str, str], key: str, default: float | 
     except (KeyError, ValueError) as error:
         found = f"it says {group[key]!r}" if key in group else "it is not there"
         raise SceneError(
-            f"{archive.path} needs {key} from its MTL file to turn numbers into reflectance, but {found}: copy or download it again, "
+            f"{archive.path} needs {key} from its MTL file to turn numbers into reflectance, but {found}: copy or download it "
+            "again, "
             "or give the product of Level 2"
         ) from error
     if not math.isfinite(value):

@@ -13,7 +13,18 @@ from rasterio.windows import Window as RasterioWindow
 
 from xtgeo.errors import SceneError
 from xtgeo.read.blocks import BlockCache, shared
-from xtgeo.read.gdal import FAILURES, Handles, bound_cache, environment, gdal_path, is_remote, local_file, reason, refused, steadily
+from xtgeo.read.gdal import (
+    FAILURES,
+    Handles,
+    bound_cache,
+    environment,
+    gdal_path,
+    is_remote,
+    local_file,
+    reason,
+    refused,
+    steadily,
+)
 from xtgeo.read.header import Header, begins_as_tiff, read_header, refuse_truncated
 from xtgeo.read.strips import Strips, find_strips
 from xtgeo.read.trust import REMEDY, drivers_for, points_elsewhere, refuse_absurd, refuse_large_blocks
@@ -223,7 +234,8 @@ class RasterSource:
         return (self.path,)
 
     def fingerprint(self) -> dict:
-        """Size and time of the file, or of the archive it lies in; of a remote one, whose time is not known, a checksum of pixels at its middle."""
+        """Size and time of the file, or of the archive it lies in; of a remote one, whose time is not known, a checksum of pixels
+        at its middle."""
         judged = {"nodata": [repr(v) for v in self.nodata], "scales": list(self.scales), "offsets": list(self.offsets)}
         if self.saturated is not None:
             judged["saturated"] = self.saturated

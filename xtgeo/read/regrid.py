@@ -1,9 +1,9 @@
 """A source on another grid: coarse bands beside fine ones, by coordinates, window by window.
 
-Where the new pixels are smaller than the old, values are bilinear between the old centres. Where they are larger, the same triangle
-is stretched to reach from one new centre to the next, so that nothing is skipped (GDAL's warp does both alike). What is not valid has no
-weight; a new pixel is valid where valid ones carry at least half of its weight. Classes and masks take the old pixel in which the new
-centre lies.
+Where the new pixels are smaller than the old, values are bilinear between the old centres. Where they are larger, the same
+triangle is stretched to reach from one new centre to the next, so that nothing is skipped (GDAL's warp does both alike). What
+is not valid has no weight; a new pixel is valid where valid ones carry at least half of its weight. Classes and masks take
+the old pixel in which the new centre lies.
 
     old      |     o     |     o     |          o  centre of an old pixel, x  of a new one
     new      |  x  |  x  |  x  |  x  |          the second x: 3/4 of the first o, 1/4 of the second
@@ -125,7 +125,7 @@ class RegriddedSource:
         return self.source.maybe_valid(_around(y, x), indexes)
 
     def coarser(self, side: int) -> RegriddedSource | None:
-        """The new grid halved as long as it has `side` pixels, as overviews of JPEG 2000 and GeoTIFF are, from those of the source."""
+        """The new grid halved as long as it has `side` pixels, as overviews of JPEG 2000 and GeoTIFF are, from the source's."""
         level = int(math.log2(max(1, max(self.shape) / side)))
         if level < 1:
             return None
@@ -133,7 +133,8 @@ class RegriddedSource:
         inner = None if self.nearest else self.source.coarser(max(1, int(side * self.rows.scale)))
         source = inner or self.source
         rows = self.rows.shrunk(self.shape[0] / shape[0], source.shape[0])
-        return replace(self, source=source, shape=shape, rows=rows, columns=self.columns.shrunk(self.shape[1] / shape[1], source.shape[1]))
+        columns = self.columns.shrunk(self.shape[1] / shape[1], source.shape[1])
+        return replace(self, source=source, shape=shape, rows=rows, columns=columns)
 
     def with_cache(self, limit: int | BlockCache) -> RegriddedSource:
         """The same with at most `limit` bytes of decoded blocks, or with a cache that others use too."""
@@ -228,13 +229,16 @@ def on_grid(source: Source, own: GeoBox, grid: GeoBox, *, nearest: bool = False)
         return source
     if own.crs != grid.crs or any(abs(v) > 1e-12 for a in (own.affine, grid.affine) for v in (a.b, a.d)):
         raise SceneError(
-            f"{source.files[0]} lies in {own.crs}, the scene in {grid.crs}, or one of them is rotated: only grids of one CRS along its "
+            f"{source.files[0]} lies in {own.crs}, the scene in {grid.crs}, or one of them is rotated: only grids of one CRS along "
+            "its "
             "axes are brought together; bring them to one with gdalwarp"
         )
     a, b, (h, w) = own.affine, grid.affine, own.shape
     rows, columns = Axis(b.e / a.e, (b.f - a.f) / a.e, h), Axis(b.a / a.a, (b.c - a.c) / a.a, w)
     if min(rows.scale, columns.scale) <= 0:
-        raise SceneError(f"the rows or columns of {source.files[0]} run the other way than the scene's; bring them to one with gdalwarp")
+        raise SceneError(
+            f"the rows or columns of {source.files[0]} run the other way than the scene's; bring them to one with gdalwarp"
+        )
     return RegriddedSource(source, tuple(grid.shape), rows, columns, nearest)
 
 

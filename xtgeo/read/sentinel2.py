@@ -1,8 +1,8 @@
 """Sentinel-2 L1C and L2A as they come: a SAFE folder, or its zip or tar, read in place.
 
-Reflectance = (number + offset) / quantification, both from the product's MTD_MSIL1C.xml or MTD_MSIL2A.xml: since processing baseline
-04.00 (January 2022) numbers are 1,000 higher than before, so that dark water need not be cut off at zero. 0 is no data, 65535 saturated.
-(Sentinel-2 Products Specification Document, S2-PDGS-TAS-DI-PSD, 14.9 and later.)
+Reflectance = (number + offset) / quantification, both from the product's MTD_MSIL1C.xml or MTD_MSIL2A.xml: since processing
+baseline 04.00 (January 2022) numbers are 1,000 higher than before, so that dark water need not be cut off at zero. 0 is no
+data, 65535 saturated. (Sentinel-2 Products Specification Document, S2-PDGS-TAS-DI-PSD, 14.9 and later.)
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ BANDS = {
     "B11": (20, "swir1", "swir16"),
     "B12": (20, "swir2", "swir22"),
 }
-"""Metres per pixel, and other names; the order is that of band_id in the metadata, but for B8A, which comes before B09 there too."""
+"""Metres per pixel, and other names; the order is that of band_id in the metadata, but for B8A, which comes before
+B09 there too."""
 EXTRA = ("SCL", "AOT", "WVP")
 """Classes, aerosol and water vapour of L2A, as stored."""
 SATURATED = 65535.0
@@ -69,7 +70,9 @@ def read_product(archive: Archive, resolution: float | None = None) -> Product:
         raise SceneError(f"{archive.path} holds no images (IMG_DATA/*_B02*.jp2): it is incomplete; copy or download it again")
     granules = sorted({re.sub(r"/IMG_DATA/.*", "", path) for _, _, path in images})
     if len(granules) > 1:
-        raise SceneError(f"{archive.path} holds {len(granules)} granules, which do not make one grid: give one tile's files as a list")
+        raise SceneError(
+            f"{archive.path} holds {len(granules)} granules, which do not make one grid: give one tile's files as a list"
+        )
     finest = min(metres for _, metres, _ in images)
     bands = []
     for band in (*BANDS, *EXTRA):
@@ -150,9 +153,13 @@ def _calibration(path: str, name: str, facts: dict[str, list]) -> dict[str, tupl
         offsets = {order[id_]: float(value) for id_, value in facts.get("ADD_OFFSET", [])}
         late = float((facts.get("PROCESSING_BASELINE") or ["0"])[0]) >= 4
     except (KeyError, ValueError) as error:
-        raise SceneError(f"the metadata of {path} does not say what numbers mean: {error!r} cannot be read; download it again") from error
+        raise SceneError(
+            f"the metadata of {path} does not say what numbers mean: {error!r} cannot be read; download it again"
+        ) from error
     if not (0 < quantification < math.inf and all(math.isfinite(offset) for offset in offsets.values())):
-        raise SceneError(f"the metadata of {path} divides by {quantification}, or adds what is no number: it is damaged; download it again")
+        raise SceneError(
+            f"the metadata of {path} divides by {quantification}, or adds what is no number: it is damaged; download it again"
+        )
     common = next(iter(offsets.values()), OFFSET if late else 0.0)
     return {band: (1 / quantification, offsets.get(band, common) / quantification) for band in BANDS}
 
@@ -189,7 +196,10 @@ def _facts(archive: Archive, facts: dict[str, list], name: str) -> dict[str, str
     numbers = {
         "sat:relative_orbit": (int, told.get("SENSING_ORBIT_NUMBER")),
         "eo:cloud_cover": (float, told.get("Cloud_Coverage_Assessment")),
-        "view:sun_elevation": (lambda zenith: round(90 - float(zenith), 6), sun.findtext("ZENITH_ANGLE") if sun is not None else None),
+        "view:sun_elevation": (
+            lambda zenith: round(90 - float(zenith), 6),
+            sun.findtext("ZENITH_ANGLE") if sun is not None else None,
+        ),
         "view:sun_azimuth": (float, sun.findtext("AZIMUTH_ANGLE") if sun is not None else None),
     }
     try:

@@ -314,7 +314,7 @@ def _open_item(item: Item, open_file, bands, units: str | None, nodata: float | 
     grid = _finest(item, scenes)
     starts = dict(zip(files, np.cumsum([0, *(scene.source.count for scene in scenes)]).tolist(), strict=False))
     told = {name: files[band.href].units for name, band in zip(chosen, wanted, strict=True)}
-    for name, band in zip(chosen, wanted, strict=True):
+    for band in wanted:
         if band.number > (there := files[band.href].source.count):
             raise SceneError(f"item {item.id} says that asset {band.asset} has {band.number} bands; it has {there}")
     unit = one_unit(told)
