@@ -8,10 +8,11 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from xml.etree import ElementTree
 
 from xtgeo.errors import SceneError
+from xtgeo.read.trust import leads_out
 
 MOST_FILES = 100_000
 TAR_NAME = 100
@@ -110,6 +111,6 @@ def _checked(path: str, names: list[str]) -> tuple[str, ...]:
     if len(names) > MOST_FILES:
         raise SceneError(f"{path} holds {len(names):,} files: it is no product")
     for name in names:
-        if name.startswith(("/", "\\")) or ".." in PurePosixPath(name.replace("\\", "/")).parts:
+        if leads_out(name):
             raise SceneError(f"{path} holds a file named {name!r}, which points outside of it: it is not read")
     return tuple(sorted(names))

@@ -258,7 +258,7 @@ def _check_zip(path: str):
     if strange:
         raise SceneError(f"{archive} holds {strange[0]}, which is no image, but something that may point elsewhere; {REMEDY}")
     for entry in entries:
-        if entry.filename.startswith(("/", "\\")) or ".." in entry.filename.replace("\\", "/").split("/"):
+        if leads_out(entry.filename):
             raise SceneError(f"{archive} holds a file named {entry.filename!r}, which points outside of it: it is not read")
         # deflate reaches 1,032 at most; a scene of nothing but zeros comes near, but is not that large.
         if entry.file_size > max(1 << 30, 200 * entry.compress_size) or entry.file_size > 1 << 40:
@@ -266,6 +266,11 @@ def _check_zip(path: str):
                 f"{archive} claims that {entry.filename!r} unpacks from {entry.compress_size:,} to {entry.file_size:,} bytes; "
                 f"{REMEDY}"
             )
+
+
+def leads_out(name: str) -> bool:
+    """Whether a file's name in an archive leads out of the folder that it would be unpacked to."""
+    return name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/")
 
 
 def _begins_as_image(file: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:

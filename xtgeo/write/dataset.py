@@ -26,7 +26,7 @@ from pyogrio.errors import DataSourceError
 
 from xtgeo.errors import OutputError
 from xtgeo.write.staged import check_target, reported, staged, together, until_placed
-from xtgeo.write.tables import Tables, check_layers, read_tables, write_layer, write_tables
+from xtgeo.write.tables import Tables, check_layers, parts_of, read_tables, write_layer, write_tables
 
 SUFFIXES = (".gpkg", ".parquet")
 WAIT_S = 600
@@ -67,7 +67,7 @@ def crs_of_dataset(path: Path, wanted: str | None) -> str:
     """The CRS in which outlines are added; refused where `wanted` is another one than that of what is there."""
     try:
         if path.is_dir():
-            there = next((read_tables(part).detections.crs for part in _parts(path)), None)
+            there = next((read_tables(part).detections.crs for part in parts_of(path)), None)
         else:
             there = pyogrio.read_info(path, layer="detections")["crs"] if path.exists() else None
     except (DataSourceError, ValueError) as e:
@@ -129,10 +129,10 @@ def _make_room(db: sqlite3.Connection, layer: str, table: pd.DataFrame, names: l
 
 def _check_kind(tables: Tables, path: Path) -> None:
     """Refuses points among outlines, and outlines among points."""
-    if not path.exists() or (path.is_dir() and not _parts(path)):
+    if not path.exists() or (path.is_dir() and not parts_of(path)):
         return
     if path.is_dir():
-        points = read_tables(_parts(path)[0]).are_points
+        points = read_tables(parts_of(path)[0]).are_points
     else:
         with closing(_connect(path)) as db:
             points = "presence_score" in _columns(db, "detections")
@@ -162,10 +162,6 @@ def _file_name(scene_id: str) -> str:
     """The scene's name as a file's; where it has characters that not every system takes, with a mark that keeps names apart."""
     plain = re.sub(r"[^\w.-]", "_", scene_id).lstrip("._")
     return plain if plain == scene_id else f"{plain}_{sha256(scene_id.encode()).hexdigest()[:8]}"
-
-
-def _parts(folder: Path) -> list[Path]:
-    return sorted(part for part in folder.glob("*.parquet") if not part.name.startswith("."))
 
 
 def _connect(path: Path) -> sqlite3.Connection:

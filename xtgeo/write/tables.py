@@ -137,10 +137,15 @@ def _check_fields(frame: pd.DataFrame, path: Path) -> None:
 
 
 def _read_folder(path: Path) -> Tables:
-    parts = sorted(p for p in path.glob("*.parquet") if not p.name.startswith("."))
+    parts = parts_of(path)
     if not parts:
         raise LabelError(f"folder {path} holds no .parquet file: give a file, or a folder that --append made")
     return join([read_tables(part) for part in parts])
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """The files of a dataset that is a folder, in their order; those that are still being written are hidden."""
+    return sorted(part for part in folder.glob("*.parquet") if not part.name.startswith("."))
 
 
 def join(parts: list[Tables]) -> Tables:
