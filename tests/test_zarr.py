@@ -5,14 +5,16 @@ import os
 import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 import xarray
 from loopback import serve
+from pyproj import Transformer
 
 from xtgeo.errors import SceneError
-from xtgeo.grid import lonlat_bounds, pixel_to_crs, same_grid
+from xtgeo.grid import lonlat_bounds, pixel_to_crs, pixel_to_lonlat, same_grid
 from xtgeo.read import open_scene
 from xtgeo.window import Nest, Window
 
@@ -196,6 +198,79 @@ def test_a_place_is_found_in_every_convention(crs):
         assert pixel_to_crs(scene.grid, 0, 0) == (pytest.approx(5e5), pytest.approx(6e6))
 
 
+@pytest.mark.filterwarnings("ignore:Use .@. matmul:PendingDeprecationWarning")  # rioxarray's own
+@pytest.mark.parametrize("part", [slice(None), slice(30, 90, 2)])
+def test_a_rotated_grid_has_its_place_by_odc_geo_and_by_rioxarray(tmp_path, part):
+    import rasterio
+    from affine import Affine
+    from odc.geo.geobox import GeoBox
+    from odc.geo.xr import xr_zeros
+    from rioxarray import open_rasterio
+
+    affine = Affine(9.0, 3.0, 5e5, 3.0, -9.0, 6e6)
+    row, column = 40.5, 77.5
+    x, y = 5e5 + 9 * column + 3 * row, 6e6 + 3 * column - 9 * row
+    if part.step:  # every second pixel: the centre of a new one is that of the one that was taken
+        row, column = (row - 30.5) / 2 + 0.5, (column - 30.5) / 2 + 0.5
+    made = xr_zeros(GeoBox((100, 120), affine, WKT), "float32")
+    assert pixel_to_crs(open_scene(made.isel(y=part, x=part)).grid, row, column) == (pytest.approx(x), pytest.approx(y))
+    if part.step is None:
+        profile = {"height": 100, "width": 120, "count": 1, "dtype": "uint8", "crs": WKT, "transform": affine}
+        with rasterio.open(tmp_path / "a.tif", "w", **profile) as file:
+            file.write(np.ones((1, 100, 120), "uint8"))
+        assert open_scene(open_rasterio(tmp_path / "a.tif")).grid.affine == affine
+    assert not open_scene(made.drop_vars("spatial_ref")).is_georeferenced
+
+
+def test_an_affine_of_nodes_places_the_centres_of_pixels():
+    bare = array().isel(band=0, drop=True).drop_vars(["spatial_ref", "y", "x"])
+    bare.attrs |= {"proj:code": WKT, "spatial:transform": [10.0, 0, 5e5, 0, -10.0, 6e6], "spatial:registration": "node"}
+    assert pixel_to_crs(open_scene(bare).grid, 0.5, 0.5) == (pytest.approx(5e5), pytest.approx(6e6))
+
+
+@pytest.mark.parametrize(("unit", "of_the_crs", "metres"), [("km", "m", 1000), ("km", "km", 1000), ("m", "m", 1)])
+def test_kilometres_are_kilometres_whatever_the_crs_counts_in(unit, of_the_crs, metres):
+    steps = np.arange(6) * 2.0
+    coords = {"y": ("y", -steps, {"units": unit}), "x": ("x", steps, {"units": unit})}
+    crs = f"+proj=laea +lat_0=90 +lon_0=0 +datum=WGS84 +units={of_the_crs}"
+    scene = open_scene(xarray.DataArray(np.ones((6, 6), np.float32), coords, ("y", "x"), attrs={"crs": crs}))
+    lon, lat = pixel_to_lonlat(scene.grid, 3.5, 3.5)
+    polar = Transformer.from_crs("+proj=laea +lat_0=90 +lon_0=0 +datum=WGS84 +units=m", "EPSG:4326", always_xy=True)
+    assert (lon, lat) == pytest.approx(polar.transform(6 * metres, -6 * metres))
+
+
+@pytest.mark.parametrize("scale", [1e-4, -0.01])
+def test_a_range_of_packed_numbers_holds_for_unpacked_ones_too(tmp_path, scale):
+    stored = np.arange(-500, 500, dtype=np.int16).reshape(25, 40)
+    attrs = {"scale_factor": scale, "add_offset": 3.0, "valid_range": np.array([1, 300], np.int16)}
+    xarray.DataArray(stored, dims=("y", "x"), name="a", attrs=attrs).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    with xarray.open_dataset(tmp_path / "a.nc", engine="h5netcdf") as unpacked:
+        for scene in (open_scene(tmp_path / "a.nc"), open_scene(unpacked.a)):
+            block = whole(scene)
+            np.testing.assert_array_equal(block.valid, (stored >= 1) & (stored <= 300))
+            np.testing.assert_allclose(block.data[0][block.valid], (stored * scale + 3)[block.valid], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["zarr", "nc"])
+def test_the_time_of_a_store_is_that_of_its_coordinate(tmp_path, kind):
+    made = array().isel(band=0, drop=True).expand_dims(time=[np.datetime64("2024-05-06T07:08:09", "ns")])
+    path = str(tmp_path / f"a.{kind}")
+    made.to_zarr(path, zarr_format=2) if kind == "zarr" else made.to_netcdf(path, engine="h5netcdf")
+    assert open_scene(path).time == open_scene(made).time == datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
+    odd = made.assign_coords(time=("time", [1.0], {"units": "months since the flood"}))
+    assert open_scene(odd).time is None
+
+
+def test_a_checksum_after_blosc_is_no_damage(tmp_path):
+    from zarr.codecs import BloscCodec, Crc32cCodec
+
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    stored = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+    codecs = {"compressors": [BloscCodec(), Crc32cCodec()], "dimension_names": ("y", "x")}
+    group.create_array("a", shape=stored.shape, chunks=(32, 32), dtype=stored.dtype, **codecs)[:] = stored
+    np.testing.assert_array_equal(whole(open_scene(tmp_path / "a.zarr")).data[0], stored)
+
+
 def test_without_a_crs_or_coordinates_there_is_no_place_and_uneven_coordinates_are_refused():
     made = array().drop_vars(["spatial_ref", "x", "y"])
     assert not open_scene(made).is_georeferenced
@@ -268,7 +343,9 @@ def test_groups_are_named_where_a_store_has_no_arrays_of_its_own(tmp_path):
     zarr.open_group(tmp_path / "a.zarr", mode="a", zarr_format=2)
     with pytest.raises(SceneError, match=r"holds groups, not arrays: open one of .*a.zarr/r10m"):
         open_scene(tmp_path / "a.zarr")
-    same_pixels(open_scene(tmp_path / "a.zarr" / "r10m"), array())
+    scene = open_scene(tmp_path / "a.zarr" / "r10m")
+    same_pixels(scene, array())
+    assert scene.id == "a_r10m"  # r10m is also the name of a group of other stores
     zarr.open_group(tmp_path / "empty.zarr", mode="w")
     with pytest.raises(SceneError, match="holds no arrays"):
         open_scene(tmp_path / "empty.zarr")

@@ -41,6 +41,7 @@ X_NAMES = ("x", "lon", "longitude", "easting", "ni", "columns", "column")
 BAND_NAMES = ("band", "bands", "channel", "channels", "polarization", "polarisation", "pol", "wavelength", "variable")
 CELL = 512
 """Side of what is decoded at once where chunks are smaller, in pixels."""
+KILOMETRES = {"km", "kilometre", "kilometres", "kilometer", "kilometers"}
 CACHE_BYTES = 128 << 20
 HASHED_AT_ONCE = 16 << 20
 
@@ -246,10 +247,17 @@ def open_array(
         indexes=tuple(chosen.values()),
         stored_units=unit,
         units=unit,
-        id=stem(store.rstrip("/")) if store else str(own),
+        id=_name(store) if store else str(own),
         href=store or "memory",
         time=_time(first, data),
     )
+
+
+def _name(store: str) -> str:
+    """Of a store or file; of a group in a store with the store's own, since other stores have such a group too."""
+    parts = store.split("?")[0].rstrip("/").split("/")
+    first = next((i for i, part in enumerate(parts) if part.lower().endswith(".zarr")), len(parts) - 1)
+    return "_".join(stem(part) for part in parts[first:])
 
 
 def _rasters(data, what: str) -> list[tuple[xarray.DataArray, tuple[str | None, str, str]]]:
@@ -322,22 +330,42 @@ def _source(array, dims: tuple[str | None, str, str], nodata: float | None, stor
         refuse_large_blocks(what, chunk[0] * chunk[1] * array.dtype.itemsize)
     told = [attrs[key] for key in ("_FillValue", "missing_value", "nodata") if key in attrs] if nodata is None else [nodata]
     missing = _numbers(what, "_FillValue", *told)
-    low, high = (_numbers(what, "valid_range", *np.atleast_1d(attrs.get("valid_range", ()))) + (None, None))[:2]
-    low, high = attrs.get("valid_min", low), attrs.get("valid_max", high)
-    scale, offset = _numbers(what, "scale_factor", attrs.get("scale_factor", 1.0), attrs.get("add_offset", 0.0))
-    if not (0 < abs(scale) < 1e30 and abs(offset) < 1e30):
-        raise SceneError(f"{what} has a scale_factor or add_offset that cannot be: {scale}, {offset}; correct its attributes")
+    scale, offset = _scaling(what, attrs)
+    low, high = _range(what, array)
     return ArraySource(
         array=array,
         dims=dims,
         missing=tuple(v for v in missing if not np.isnan(v)),
-        low=-np.inf if low is None else _numbers(what, "valid_min", low)[0],
-        high=np.inf if high is None else _numbers(what, "valid_max", high)[0],
+        low=low,
+        high=high,
         scale=scale,
         offset=offset,
         chunk=chunk,
         store=store,
     )
+
+
+def _scaling(what: str, attrs: Mapping) -> tuple[float, float]:
+    scale, offset = _numbers(what, "scale_factor", attrs.get("scale_factor", 1.0), attrs.get("add_offset", 0.0))
+    if not (0 < abs(scale) < 1e30 and abs(offset) < 1e30):
+        raise SceneError(f"{what} has a scale_factor or add_offset that cannot be: {scale}, {offset}; correct its attributes")
+    return scale, offset
+
+
+def _range(what: str, array) -> tuple[float, float]:
+    """What numbers may be, as the array holds them.
+
+    The range is told in packed numbers. xarray unpacks an array without changing what it tells of that; then half a step is added,
+    for rounding.
+    """
+    told = _numbers(what, "valid_range", *np.atleast_1d(array.attrs.get("valid_range", ())))
+    low, high = told if len(told) == 2 else (-np.inf, np.inf)
+    low, high = _numbers(what, "valid_min", array.attrs.get("valid_min", low), array.attrs.get("valid_max", high))
+    if array.encoding.keys() & {"scale_factor", "add_offset"} and not array.attrs.keys() & {"scale_factor", "add_offset"}:
+        scale, offset = _scaling(what, array.encoding)
+        low, high = sorted((scale * low + offset, scale * high + offset))
+        low, high = low - abs(scale) / 2, high + abs(scale) / 2
+    return low, high
 
 
 def _numbers(what: str, key: str, *values: object) -> tuple[float, ...]:
@@ -353,17 +381,22 @@ def _grid(array, dims: tuple[str | None, str, str], data) -> Grid:
     if gcps := mapping.get("gcps"):
         return _gcp_grid(gcps, shape, mapping)
     axes = [_axis(array, dim) for dim in dims[1:]]
-    written = _written(array, data, mapping)
+    units = {_unit(array, dim) for dim in dims[1:]}
+    affine, crs = _written(array, data, mapping), _crs(array, dims, data, mapping)
     if all(axes):
         (y, step_y), (x, step_x) = axes
-        affine = Affine(step_x, 0.0, x, 0.0, step_y, y)
-    elif written:
-        affine = written
-    else:
+        even = Affine(step_x, 0.0, x, 0.0, step_y, y)
+        if units != {"pixel"}:
+            affine = even
+        elif affine:  # odc-geo, of grids that are rotated: pixels of the affine that is written down
+            affine = _after(even, affine)
+        if units <= KILOMETRES and crs is not None:
+            affine = _after(affine, Affine.scale(1000.0 / crs.proj.axis_info[0].unit_conversion_factor))
+    if affine is None:
         return GeoBox(shape, Affine.identity(), None)
     if not np.isfinite(affine[:6]).all() or affine.determinant == 0:
         raise SceneError(f"the array's affine cannot be: {tuple(affine)[:6]}; correct it")
-    return GeoBox(shape, affine, _crs(array, dims, data, mapping))
+    return GeoBox(shape, affine, crs)
 
 
 def _mapping(array, data) -> Mapping:
@@ -381,10 +414,8 @@ def _axis(array, dim) -> tuple[float, float] | None:
     if dim not in array.coords or array.sizes[dim] < 2 or array.coords[dim].dtype.kind not in "iuf":
         return None
     centres = np.asarray(array.coords[dim].values, float)
-    unit = str(array.coords[dim].attrs.get("units", "")).lower()
-    if unit.startswith("rad"):
+    if _unit(array, dim).startswith("rad"):
         raise SceneError(f"{dim} counts in radians, which only a satellite's own grid does: bring the array to a map first")
-    centres = centres * 1000.0 if unit in ("km", "kilometre", "kilometres", "kilometer", "kilometers") else centres
     step = (centres[-1] - centres[0]) / (len(centres) - 1)
     even = centres[0] + step * np.arange(len(centres))
     # Coordinates in float32 are off by some of their last digits.
@@ -395,6 +426,10 @@ def _axis(array, dim) -> tuple[float, float] | None:
     return float(centres[0] - step / 2), float(step)
 
 
+def _unit(array, dim) -> str:
+    return str(array.coords[dim].attrs.get("units", "")).lower() if dim in array.coords else ""
+
+
 def _written(array, data, mapping: Mapping) -> Affine | None:
     """An affine from GeoTransform, `spatial:transform`, or rioxarray's old `transform`."""
     try:
@@ -403,10 +438,20 @@ def _written(array, data, mapping: Mapping) -> Affine | None:
         for attrs in (array.attrs, data.attrs):
             for key in ("spatial:transform", "transform"):
                 if isinstance(attrs.get(key), Sequence | np.ndarray) and len(attrs[key]) >= 6:
-                    return Affine(*(float(v) for v in attrs[key][:6]))
+                    affine = Affine(*(float(v) for v in attrs[key][:6]))
+                    # GeoZarr's way to say that the affine places centres of pixels.
+                    on_node = key != "transform" and attrs.get("spatial:registration") == "node"
+                    return _after(Affine.translation(-0.5, -0.5), affine) if on_node else affine
     except (TypeError, ValueError) as error:
         raise SceneError(f"the array's affine cannot be read: {error}") from error
     return None
+
+
+def _after(first: Affine, then: Affine) -> Affine:
+    """Both, one after the other; the operator for that is not the same in all versions of Affine."""
+    x, y = ((then.a * u + then.b * v, then.d * u + then.e * v) for u, v in ((first.a, first.d), (first.b, first.e)))
+    c, f = then.a * first.c + then.b * first.f + then.c, then.d * first.c + then.e * first.f + then.f
+    return Affine(x[0], y[0], c, x[1], y[1], f)
 
 
 def _crs(array, dims: tuple[str | None, str, str], data, mapping: Mapping) -> CRS | None:
@@ -448,8 +493,19 @@ def _gcp_grid(text: object, shape: tuple[int, int], mapping: Mapping) -> GcpGrid
 
 def _time(array, data) -> datetime | None:
     texts = []
-    if "time" in array.coords and array.coords["time"].size == 1 and array.coords["time"].dtype.kind == "M":
-        texts.append(str(array.coords["time"].values.astype("datetime64[us]").ravel()[0]))
+    if "time" in array.coords and array.coords["time"].size == 1:
+        texts.append(_cf_time(array.coords["time"]))
     for attrs in (array.attrs, data.attrs):
         texts += [str(attrs[key]) for key in ("time", "datetime", "start_datetime", "time_coverage_start") if key in attrs]
     return moment(*texts)
+
+
+def _cf_time(coordinate) -> str:
+    """Of one element, as text; also where it counts from some date on (CF 4.4). Empty where it is no time of our calendar."""
+    from xarray.conventions import decode_cf_variable
+
+    try:
+        time = np.ravel(decode_cf_variable("time", coordinate.variable).values)[0]
+        return str(np.datetime64(time).astype("datetime64[us]"))
+    except (ValueError, TypeError, OverflowError):
+        return ""

@@ -85,7 +85,7 @@ def _check_zarr(zarr, href: str, trusted: bool):
         hint = ": without consolidated metadata a web server cannot tell what is there" if href.startswith("http") else ""
         raise SceneError(f"{href} holds no arrays{hint}")
     codecs = {array.path: _codecs(array) for array in arrays.values()}
-    packed = frozenset(path for path, names in codecs.items() if "blosc" in names and "sharding_indexed" not in names)
+    packed = frozenset(path for path, names in codecs.items() if names[-1:] == ["blosc"] and "sharding_indexed" not in names)
     return CheckedStore(group.store, packed), {
         "group": group.path or None,
         "drop_variables": [name for name, array in arrays.items() if not trusted and _is_strange(array, f"{name} of {href}")],
@@ -102,7 +102,7 @@ def _limited(arrays, href: str):
 
 def _is_strange(array, what: str) -> bool:
     """Whether decoding it could do more than to give numbers or short texts."""
-    if array.dtype.kind not in "biufMmUST" or not _codecs(array) <= CODECS:
+    if array.dtype.kind not in "biufMmUST" or not CODECS.issuperset(_codecs(array)):
         return True
     size = math.prod(array.chunks) * max(1, array.dtype.itemsize)
     if size > MOST_DECODED:
@@ -110,11 +110,11 @@ def _is_strange(array, what: str) -> bool:
     return array.ndim < 2 and array.size > LONGEST_AXIS
 
 
-def _codecs(array) -> set[str]:
-    """Names of all that decode it."""
+def _codecs(array) -> list[str]:
+    """Names of all that decode it; the last one to encode it comes last."""
     metadata = array.metadata.to_dict()
     codecs = [c for key in ("codecs", "filters") for c in metadata.get(key) or ()] + [metadata.get("compressor")]
-    return {str(c.get("id") or c.get("name")).removeprefix("numcodecs.") for c in _inner(codecs)}
+    return [str(c.get("id") or c.get("name")).removeprefix("numcodecs.") for c in _inner(codecs)]
 
 
 def _inner(codecs: list):
