@@ -5,6 +5,7 @@ Heavy imports stand inside the commands, so that `xtgeo --help` answers at once.
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
@@ -51,14 +52,23 @@ def _root(
     pass
 
 
+def _stop(number: int, _) -> None:
+    """Ends the run in order, as Ctrl-C does; when asked a second time at once, for which a journal is fit as well."""
+    signal.signal(number, signal.SIG_DFL)
+    sys.exit(128 + number)
+
+
 def main() -> None:
-    """Entry point: an error of ours is one line and exit code 1, Ctrl-C is 130; anything else is our bug, in full."""
+    """Entry point: an error of ours is one line and exit code 1, Ctrl-C is 130, SIGTERM 143; anything else is our bug, in full."""
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
         app()
     except XtgeoError as e:
         print(f"error: {' '.join(str(e).split())}", file=sys.stderr)
         sys.exit(1)
     except SystemExit as e:
-        if e.code == 130:  # Ctrl-C, which typer takes for itself
+        if e.code in (130, 143):  # Ctrl-C, which typer takes for itself, and SIGTERM
             print("interrupted: run again to resume", file=sys.stderr)
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -8,7 +8,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -58,6 +58,8 @@ def together() -> Iterator[None]:
             for part, path in waiting:
                 with reported(path):
                     os.replace(part, path)
+            for folder in {path.parent for _, path in waiting}:
+                _sync(folder)
         finally:
             _waiting.reset(token)
             _held.reset(held)
@@ -95,6 +97,7 @@ def staged(path: os.PathLike | str, *, overwrite: bool = False) -> Iterator[Path
                 waiting.append((part, path))
                 return
             os.replace(part, path)
+            _sync(path.parent)
     except BaseException:
         _remove(part)
         raise
@@ -123,6 +126,16 @@ def _is_full(error: BaseException | None, path: Path) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _sync(folder: Path) -> None:
+    """Carries names to the disk: without it a power cut may undo a rename. Where a system cannot do it, it does so by itself."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _remove(part: Path) -> None:
