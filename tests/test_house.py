@@ -19,6 +19,7 @@ FLOORS = [
     ["choose", "tokens", "evaluate", "masks"],
     ["engine", "simulate", "train", "conversion"],
     ["infer", "item"],
+    ["cluster"],
     ["job"],
     ["xview3"],
     ["cli"],
@@ -35,12 +36,13 @@ DOORS = {
 }
 HOMES = {
     "typer": {"cli"},
-    "torch": {"model", "engine", "tokens", "infer", "train", "cli"},
+    "torch": {"model", "engine", "tokens", "infer", "cluster", "train", "cli"},
     "timm": {"model", "cli"},
     "torchvision": {"model", "train", "cli"},
     "rasterio": {"read", "write", "simulate", "decode", "train", "grid", "cli"},
     "geopandas": {"write", "detections", "simulate", "read", "evaluate", "train", "cli"},
     "lightning": {"train"},
+    "distributed": {"cluster"},
     "torchgeo": {"model", "train"},
 }
 

@@ -28,7 +28,7 @@ from xtgeo.errors import OutputError
 from xtgeo.grid import GcpGrid, pixel_to_lonlat
 from xtgeo.scene import Block
 from xtgeo.window import Nest, Window
-from xtgeo.write import FORMATS, RasterSink, VectorSink, check_crs, check_target, write_quicklook
+from xtgeo.write import FORMATS, RasterSink, VectorSink, check_crs, check_target, quicklook, write_picture
 
 SHAPE = (700, 531)
 UTM = GeoBox(SHAPE, Affine(10, 0, 500000, 0, -10, 5800000), "EPSG:32631")
@@ -350,7 +350,8 @@ def scene(path, count=1, names=("vv",), value=-20.0):
 def test_a_quicklook_shows_outlines_rings_and_nodata(tmp_path, names, units):
     path = scene(tmp_path / "s.tif", len(names), names, value=-20.0 if units == "db" else 5.0)
     seen = open_scene(path, units=units)
-    write_quicklook(tmp_path / "q.png", seen, detections(boxes=[(200, 100, 260, 130), (400, 500, 403, 504)]), max_side=700)
+    found = detections(boxes=[(200, 100, 260, 130), (400, 500, 403, 504)])
+    write_picture(tmp_path / "q.png", quicklook(seen, found, max_side=700))
     with Image.open(tmp_path / "q.png") as image:
         picture = np.asarray(image)
     assert picture.shape == (*SHAPE, 4)
@@ -363,14 +364,14 @@ def test_a_quicklook_shows_outlines_rings_and_nodata(tmp_path, names, units):
 def test_a_quicklook_is_never_larger_than_asked_and_small_scenes_are_enlarged(tmp_path):
     seen = open_scene(scene(tmp_path / "s.tif"), units="db")
     for side, expected in ((300, (228, 300)), (1500, (1062, 1400)), (9000, (2124, 2800))):
-        write_quicklook(tmp_path / "q.png", seen, detections(), max_side=side, overwrite=True)
+        write_picture(tmp_path / "q.png", quicklook(seen, detections(), max_side=side), overwrite=True)
         with Image.open(tmp_path / "q.png") as image:
             assert image.size == expected
 
 
 def test_the_quicklook_of_a_real_port_has_its_vessels_outlined(tmp_path, shared):
     seen = open_scene(shared / "data/sen2ships/valencia.tif")
-    write_quicklook(tmp_path / "q.png", seen, detections(seen.grid, boxes=[(200, 100, 260, 130)]))
+    write_picture(tmp_path / "q.png", quicklook(seen, detections(seen.grid, boxes=[(200, 100, 260, 130)])))
     with Image.open(tmp_path / "q.png") as image:
         picture = np.asarray(image)
     assert max(picture.shape) == 1600 and (picture == [255, 210, 0, 255]).all(-1).sum() > 100

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from xtgeo.conversion import convert
     from xtgeo.detections import Detections
-    from xtgeo.errors import JournalError, ModelError, OutputError, PlanError, SceneError, XtgeoError
+    from xtgeo.errors import ClusterError, JournalError, ModelError, OutputError, PlanError, SceneError, XtgeoError
     from xtgeo.infer import classify, plan, predict
     from xtgeo.job import detect, segment
     from xtgeo.masks import Masks
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "xtgeo.conversion": ["convert"],
     "xtgeo.detections": ["Detections"],
-    "xtgeo.errors": ["JournalError", "ModelError", "OutputError", "PlanError", "SceneError", "XtgeoError"],
+    "xtgeo.errors": ["ClusterError", "JournalError", "ModelError", "OutputError", "PlanError", "SceneError", "XtgeoError"],
     "xtgeo.infer": ["classify", "plan", "predict"],
     "xtgeo.masks": ["Masks"],
     "xtgeo.model": ["Model", "Spec", "XT", "load_model", "load_official", "save_model"],

@@ -7,6 +7,7 @@
     ├── OutputError   an output exists, cannot be written, or the disk is full
     ├── JournalError  unfinished work on disk belongs to another scene, model or set of options
     ├── PlanError     the work does not fit the memory that is allowed
+    ├── ClusterError  the scheduler or its workers are gone, or do not fit
     └── TrainError    training cannot begin, or cannot go on
 
 Each message is one line: what is wrong, what was found, what to do. A programmer's mistake is a `ValueError`.
@@ -39,6 +40,10 @@ class JournalError(XtgeoError):
 
 class PlanError(XtgeoError):
     """The work does not fit the memory that is allowed."""
+
+
+class ClusterError(XtgeoError):
+    """The scheduler or its workers are gone, keep dying, or have another version."""
 
 
 class TrainError(XtgeoError):

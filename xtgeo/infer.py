@@ -65,6 +65,11 @@ class Plan:
         sides = [-(-side // r) * 2 * m + side for side in self.nest.shape]
         return sides[0] * sides[1] / (self.nest.shape[0] * self.nest.shape[1])
 
+    def over(self, scene: Scene) -> Plan:
+        """The same tiles and engine for another scene; nothing is measured, and what it needs is not checked again."""
+        nest = replace(self.nest, shape=scene.shape)
+        return replace(self, nest=nest, cache=min(MOST_CACHE, scene.scan_bytes(nest.side + 2 * nest.margin)))
+
 
 def plan(
     scene: Scene,
@@ -76,6 +81,8 @@ def plan(
     context: str = "tile",
     engine: Engine | None = None,
     span: int | None = None,
+    threads: int | None = None,
+    many: bool = False,
 ) -> Plan:
     """The largest tiles and the fastest engine that fit `max_memory`.
 
@@ -83,6 +90,9 @@ def plan(
     for one region, what it holds and 70 % of what is free. Where the model's own tile does not fit, tiles of fewer
     regions are taken, down to one; context then reaches less far, unless `context` is "scene": then all tokens of the scene
     meet, in a second pass over its pixels. Give `engine` and `span` to repeat an earlier run instead of measuring.
+
+    `threads`: a tile is computed in each of so many threads, come what may, as in a worker of Dask; a GPU computes one.
+    `many`: the plan is for other scenes too (`Plan.over`), so tiles may be larger than this scene.
     """
     _check_context(model, context)
     spec, held = model.spec, psutil.Process().memory_info().rss
@@ -91,10 +101,12 @@ def plan(
     if engine is None:
         scene.check_values()
         engine = choose_engine(model, *_piece(scene, model), device=device, dtype=dtype)
-    longest = -(-max(scene.shape) // spec.region)
+    if threads and engine.device == "cpu":
+        engine = replace(engine, workers=threads, threads=1)
+    longest = spec.span if many else -(-max(scene.shape) // spec.region)
     spans = [span] if span else sorted({min(s, longest) for s in range(1, spec.span + 1)}, reverse=True)
     limit = min(held + USUAL, free) if max_memory is None else max_memory
-    for how in _plans(scene, model, engine, spans, context):
+    for how in _plans(scene, model, engine, spans, context, parallel=threads is None, many=many):
         if held + how.bytes <= limit:
             return how
     if max_memory is None and held + how.bytes <= (limit := free):
@@ -120,17 +132,20 @@ def _check_context(model: Model, context: str) -> None:
         )
 
 
-def _plans(scene: Scene, model: Model, engine: Engine, spans: list[int], context: str) -> Iterator[Plan]:
-    """Plans that need less and less memory: first fewer tiles at the same time, then smaller ones."""
+def _plans(
+    scene: Scene, model: Model, engine: Engine, spans: list[int], context: str, *, parallel: bool, many: bool
+) -> Iterator[Plan]:
+    """Plans that need less and less memory: first fewer tiles at the same time, where that is free, then smaller ones."""
     kept = meeting = 0
     if context == "scene":
         kept, meeting = context_bytes(model, engine, token_grid(Nest(scene.shape), model.spec.context_stride))
     for span in spans:
         nest = Nest(scene.shape, model.spec.region, span, model.spec.margin)
-        h, w = (min(nest.side, side) + 2 * nest.margin for side in nest.shape)
+        h, w = ((nest.side if many else min(nest.side, side)) + 2 * nest.margin for side in nest.shape)
         forward = forward_bytes(model, engine, (h, w)) if engine.device == "cpu" else 0
         cache = min(MOST_CACHE, scene.scan_bytes(h))
-        for workers in range(engine.workers, 0, -1) if span == spans[0] else (1,):
+        fewest = (1,) if parallel else (engine.workers,)
+        for workers in range(engine.workers, 0, -1) if parallel and span == spans[0] else fewest:
             tiles = workers + AHEAD + 1
             read = tiles * h * w * (4 * len(scene.bands) + 1)
             answers = 2 * tiles * h * w * (4 * model.spec.answers + 1)
@@ -169,12 +184,12 @@ def predict(
     scene, engine = adapt(scene, model.spec).with_cache(plan.cache), plan.engine
     wanted = (tile for tile in plan.nest if tiles is None or tile.index in tiles)
     ready = prepare(model, engine)
-    told = _tell(scene, ready, plan, looked) if plan.context == "scene" else None
+    told = meet(ready, plan, _look(scene, ready, plan, looked)) if plan.context == "scene" else None
 
-    def answer(block: Block | None, tile: Tile) -> Block:
-        return _answer(ready, block, tile, scene.bands, told)
+    def work(block: Block | None, tile: Tile) -> Block:
+        return answer(ready, block, tile, scene.bands, None if told is None else told[tile.core])
 
-    yield from _stream(scene, wanted, engine, answer)
+    yield from _stream(scene, wanted, engine, work)
 
 
 def classify(
@@ -207,29 +222,36 @@ def classify(
     return dict(sorted(zip(spec.classes, p.tolist(), strict=True), key=lambda entry: -entry[1]))
 
 
-def _tell(scene: Scene, model: Model, plan: Plan, looked: Callable[[int], None] | None) -> Told:
-    """The first pass: tokens of every tile, then what they tell each other."""
-    tokens = _look(scene, model, plan, looked)
-    with _all_threads(plan.engine), torch.inference_mode():
-        return Told(tokens, model.net.context.encoder, plan.engine.device)
-
-
 def _look(scene: Scene, model: Model, plan: Plan, looked: Callable[[int], None] | None) -> Tokens:
-    """Tokens of every tile."""
-    spec, engine = model.spec, plan.engine
-    tokens = Tokens(plan.nest, spec.context_stride, spec.context_dim, DTYPES[engine.dtype])
+    """The first pass: tokens of every tile."""
+    tokens = no_tokens(model, plan)
 
-    def look(block: Block | None, tile: Tile) -> None:
+    def work(block: Block | None, tile: Tile) -> None:
         if block is not None:
-            with torch.inference_mode():
-                data, valid = (t.to(engine.device) for t in _tensors(model, block, scene.bands))
-                seen, mask = model.tokens(data, valid)
-            tokens.put(tile.core, seen[0], mask[0])
+            tokens.put(tile.core, *look(model, block, scene.bands))
 
-    for n, _ in enumerate(_stream(scene, plan.nest, engine, look), 1):
+    for n, _ in enumerate(_stream(scene, plan.nest, plan.engine, work), 1):
         if looked:
             looked(n)
     return tokens
+
+
+def no_tokens(model: Model, plan: Plan) -> Tokens:
+    """Room for the tokens of a scene."""
+    return Tokens(plan.nest, model.spec.context_stride, model.spec.context_dim, DTYPES[plan.engine.dtype])
+
+
+def look(model: Model, block: Block, bands: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a prepared model sees in a tile: tokens (d, y, x) and which of them saw a valid pixel (y, x)."""
+    with torch.inference_mode():
+        seen, mask = model.tokens(*(t.to(model.mean.device) for t in _tensors(model, block, bands)))
+    return seen[0], mask[0]
+
+
+def meet(model: Model, plan: Plan, tokens: Tokens) -> Told:
+    """Between the passes: what all tokens tell each other."""
+    with _all_threads(plan.engine), torch.inference_mode():
+        return Told(tokens, model.net.context.encoder, model.mean.device)
 
 
 @contextmanager
@@ -255,7 +277,7 @@ def _stream(
         pending: deque[Future[T]] = deque()
         try:
             for tile in tiles:
-                block = readers.submit(_read, scene, tile, stop)
+                block = readers.submit(lambda tile=tile: None if stop.is_set() else read(scene, tile))
                 pending.append(workers.submit(lambda block=block, tile=tile: work(block.result(), tile)))
                 while len(pending) > engine.workers + AHEAD:
                     yield pending.popleft().result()
@@ -267,16 +289,17 @@ def _stream(
                 future.cancel()
 
 
-def _read(scene: Scene, tile: Tile, stop: threading.Event) -> Block | None:
+def read(scene: Scene, tile: Tile) -> Block | None:
     """The tile's pixels; None where there is none to see."""
-    if stop.is_set() or not scene.maybe_valid(tile.core):
+    if not scene.maybe_valid(tile.core):
         return None
     block = scene.read(tile.full)
     m = tile.core.y - tile.full.y
     return block if block.valid[m : m + tile.core.h, m : m + tile.core.w].any() else None
 
 
-def _answer(model: Model, block: Block | None, tile: Tile, bands: tuple[str, ...], told: Told | None) -> Block:
+def answer(model: Model, block: Block | None, tile: Tile, bands: tuple[str, ...], news: torch.Tensor | None) -> Block:
+    """What a prepared model says of the core of a tile, whose tokens heard `news` from the rest of the scene, if anything."""
     core, f, k = tile.core, model.cell_px, model.spec.answers
     cells = Window(core.y // f, core.x // f, -(-core.h // f), -(-core.w // f))
     if block is None:
@@ -286,7 +309,6 @@ def _answer(model: Model, block: Block | None, tile: Tile, bands: tuple[str, ...
     if f > 1:  # a cell is measured where one of its pixels is
         padded = np.pad(valid, ((0, -core.h % f), (0, -core.w % f)))
         valid = padded.reshape(cells.h, f, cells.w, f).any(axis=(1, 3))
-    news = None if told is None else told[core]
     scores = run(model, *_tensors(model, block, bands), news)[0].numpy()
     scores = scores[-k:]  # softmax: channel 0 is the background
     scores *= valid

@@ -13,8 +13,10 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow
@@ -38,9 +40,14 @@ from xtgeo.points import describe_points
 from xtgeo.read.area import pixels_inside, read_area
 from xtgeo.scene import Block, Scene
 from xtgeo.window import Nest
-from xtgeo.write import FORMATS, RasterSink, VectorSink, check_crs, check_target, together, write_quicklook
+from xtgeo.write import FORMATS, RasterSink, VectorSink, check_crs, check_target, quicklook, together, write_picture
 from xtgeo.write.dataset import check_dataset, crs_of_dataset
 from xtgeo.write.warp import plan_warp
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from xtgeo.cluster import Cluster
 
 COLOURS = ((8, 24, 48), (255, 210, 0), (255, 90, 60), (80, 200, 120), (120, 160, 255), (230, 120, 230), (200, 200, 200))
 """Of a mask: what is nothing, and the first classes."""
@@ -56,6 +63,8 @@ FACTS = {
 SUFFIXES = {"out": FORMATS, "mask": (".tif", ".tiff"), "scores": (".tif", ".tiff"), "quicklook": (".png",), "stac": (".json",)}
 
 MASKS = Masks()
+Call = Callable[..., Any]
+"""Calls a function with arguments where pixels are read: here, or on a worker."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +134,7 @@ def segment(
     max_memory: int | None = None,
     context: str = "tile",
     like: Plan | None = None,
+    client: Client | None = None,
     overwrite: bool = False,
     append: bool = False,
     allow_ungeoreferenced: bool = False,
@@ -138,7 +148,8 @@ def segment(
     object in square metres (None: the model's), `crs` that of the outlines (None: the scene's, EPSG:4326 for GCPs),
     `max_memory` in bytes for the whole process. `context` "scene" lets all regions of the scene exchange information,
     not those of a tile alone, in two passes. `like`: tiles and number format are those of this plan, so that many scenes are
-    computed alike; device, dtype and max_memory then count no more. `progress(tiles done, tiles in all, pixels done now)` is
+    computed alike; device, dtype and max_memory then count no more. `client`: a dask.distributed Client whose workers compute the
+    tiles; max_memory is then the limit of each. `progress(tiles done, tiles in all, pixels done now)` is
     called after each tile of each pass.
 
     Only tiles that meet the polygons of `aoi` are looked at, and what is centred in them is kept; `masks` says what is done about
@@ -160,10 +171,9 @@ def segment(
     paths = {"out": out, "mask": mask, "scores": scores, "quicklook": quicklook, "stac": stac}
     targets = _targets(scene, [aoi, *masks.files], crs, overwrite, append, **paths)
 
-    def decode(block: Block) -> dict[str, bytes]:
-        return _decode(block, model, threshold, area, wanted=targets)
+    decode = partial(_decode, threshold=threshold, area=area, wanted=frozenset(targets))
 
-    def objects(journal: Journal, origin: Origin) -> Detections:
+    def objects(journal: Journal, origin: Origin, call: Call) -> Detections:
         whole = merge(Fragments.from_bytes(packed) for _, packed in journal.get("fragments"))
         detections = describe(whole, scene.grid, shape=scene.shape, classes=spec.classes, origin=origin)
         if area is not None:
@@ -173,8 +183,8 @@ def segment(
     return _run(
         scene, model, targets, decode, objects, area=area, overlay=overlay, crs=crs, threshold=threshold,
         options={"min_area": min_area},
-        device=device, dtype=dtype, max_memory=max_memory, context=context, like=like, overwrite=overwrite, append=append,
-        progress=progress, warp=warp,
+        device=device, dtype=dtype, max_memory=max_memory, context=context, like=like, client=client, overwrite=overwrite,
+        append=append, progress=progress, warp=warp,
     )  # fmt: skip
 
 
@@ -194,6 +204,7 @@ def detect(
     max_memory: int | None = None,
     context: str = "tile",
     like: Plan | None = None,
+    client: Client | None = None,
     overwrite: bool = False,
     append: bool = False,
     allow_ungeoreferenced: bool = False,
@@ -210,17 +221,16 @@ def detect(
     targets = _targets(scene, [aoi, *masks.files], crs, overwrite, append, out=out, quicklook=quicklook, stac=stac)
     radius = round(spec.separation / spec.gsd / model.cell_px)
 
-    def decode(block: Block) -> dict[str, bytes]:
-        if spec.points:
-            return _decode(block, model, threshold, area, wanted=targets)
-        return {"peaks": find_peaks(block, threshold=threshold, radius=radius, stride=model.cell_px).to_bytes()}
+    decode = partial(_peaks, threshold=threshold, radius=radius, stride=model.cell_px)
+    if spec.points:
+        decode = partial(_decode, threshold=threshold, area=area, wanted=frozenset(targets))
 
-    def objects(journal: Journal, origin: Origin) -> Detections:
+    def objects(journal: Journal, origin: Origin, call: Call) -> Detections:
         parts = [_outlines(journal, spec)] if spec.points else (Peaks.from_bytes(p) for _, p in journal.get("peaks"))
         whole = merge_peaks(parts, radius=radius)
         sigma0 = contrast = np.full((len(scene.bands), len(whole)), np.nan)
         if has_backscatter(scene):
-            sigma0, contrast = backscatter(scene, whole.row, whole.column)
+            sigma0, contrast = call(backscatter, scene, whole.row, whole.column)
         detections = describe_points(
             whole,
             scene.grid,
@@ -234,8 +244,8 @@ def detect(
 
     return _run(
         scene, model, targets, decode, objects, area=area, overlay=overlay, crs=crs, threshold=threshold, options={},
-        device=device, dtype=dtype, max_memory=max_memory, context=context, like=like, overwrite=overwrite, append=append,
-        progress=progress,
+        device=device, dtype=dtype, max_memory=max_memory, context=context, like=like, client=client, overwrite=overwrite,
+        append=append, progress=progress,
     )  # fmt: skip
 
 
@@ -294,7 +304,7 @@ def _run(
     model: Model,
     targets: dict[str, Path],
     decode: Callable[[Block], dict[str, bytes]],
-    objects: Callable[[Journal, Origin], Detections],
+    objects: Callable[[Journal, Origin, Call], Detections],
     *,
     area: shapely.Geometry | None,
     overlay: Overlay,
@@ -306,6 +316,7 @@ def _run(
     max_memory: int | None,
     context: str,
     like: Plan | None,
+    client: Client | None,
     overwrite: bool,
     append: bool,
     progress: Callable[[int, int, int], None] | None,
@@ -313,8 +324,14 @@ def _run(
 ) -> Result:
     """The work that all tasks share: `decode` says what is kept of a tile's answer, `objects` what it is together."""
     start, spec = time.monotonic(), model.spec
-    pick_device(device)
-    known = fingerprint(model)
+    known, cluster, call = fingerprint(model), None, _call
+    if client is None:
+        pick_device(device)
+    else:
+        from xtgeo.cluster import Cluster  # distributed takes a second to import
+
+        cluster = Cluster.of(client, model, known)
+        call = cluster.call
     if "stac" in targets:
         check_item(scene)
     how_to_warp = None if warp is None else plan_warp(scene.grid, scene.shape, warp)
@@ -338,19 +355,25 @@ def _run(
     who = f"{first.name}.{scene.id}" if append and first == targets.get("out") else first.name if first else ""
     beside = None if first is None else first.with_name(f".{who}.journal")
     with open_journal(beside, identity, replace=overwrite) as journal:
-        how = _plan(scene, model, journal, like, device=device, dtype=dtype, max_memory=max_memory, context=context)
+        how = _plan(scene, model, journal, like, cluster, device=device, dtype=dtype, max_memory=max_memory, context=context)
         todo = _tiles(how.nest, area)
         resumed = journal.done() & todo
         pixels, first_pass = 0, len(how.nest) if context == "scene" else 0
         report = progress or (lambda done, total, pixels: None)
         total = first_pass + len(todo)
         report(len(resumed), total, 0)
-        rest = sorted(todo - resumed)
-        blocks = predict(
-            scene, model, plan=how, tiles=set(rest), looked=lambda n: report(len(resumed) + n, total, 0)
-        )
-        for n, (tile, block) in enumerate(zip(rest, blocks, strict=True), first_pass + len(resumed) + 1):
-            journal.put(tile, valid=_cells(block.valid), **decode(block))
+        rest, keep = sorted(todo - resumed), partial(_keep, decode=decode)
+
+        def looked(n: int) -> None:
+            report(len(resumed) + n, total, 0)
+
+        if cluster is None:
+            blocks = predict(scene, model, plan=how, tiles=set(rest), looked=looked)
+            answers = ((tile, keep(block)) for tile, block in zip(rest, blocks, strict=True))
+        else:
+            answers = cluster.answers(scene, how, rest, keep, looked=looked)
+        for n, (tile, answer) in enumerate(answers, first_pass + len(resumed) + 1):
+            journal.put(tile, **answer)
             pixels += how.nest[tile].core.h * how.nest[tile].core.w
             report(n, total, pixels)
         if not any(any(cells) for _, cells in journal.get("valid")):
@@ -372,7 +395,7 @@ def _run(
             "tile_px": how.nest.side,
             "context": context,
         }
-        detections = overlay.mark(objects(journal, _origin(scene, spec, config)))
+        detections = overlay.mark(objects(journal, _origin(scene, spec, config), call))
         footprint = _looked_at(journal, how.nest, area)
         run = {
             "scene_id": scene.id,
@@ -389,7 +412,7 @@ def _run(
         }
         _write(
             scene, model, journal, detections, how.nest, targets, footprint=footprint, crs=crs, run=run, overwrite=overwrite,
-            append=append, warp=how_to_warp,
+            append=append, warp=how_to_warp, call=call,
         )  # fmt: skip
     seconds = time.monotonic() - start
     h, w = scene.shape
@@ -447,13 +470,18 @@ def fingerprint(model: Model) -> str:
     return digest.hexdigest()
 
 
-def _plan(scene: Scene, model: Model, journal: Journal, like: Plan | None, **options) -> Plan:
+def _plan(scene: Scene, model: Model, journal: Journal, like: Plan | None, cluster: Cluster | None, **options) -> Plan:
     """A new plan, or, to continue, one with the number format and tiles of the interrupted run."""
     kept, context, limit = journal.plan, options["context"], options["max_memory"]
     if kept is not None:
-        return plan(scene, model, engine=Engine(**kept["engine"]), span=kept["span"], max_memory=limit, context=context)
+        engine, span = Engine(**kept["engine"]), kept["span"]
+        if cluster is not None:
+            return Plan(Nest(scene.shape, model.spec.region, span, model.spec.margin), engine, 0, 0, context).over(scene)
+        return plan(scene, model, engine=engine, span=span, max_memory=limit, context=context)
     if like is not None:
-        how = plan(scene, model, engine=like.engine, span=like.nest.span, context=context)
+        how = like.over(scene)
+    elif cluster is not None:
+        how = cluster.plan(scene, **options)
     else:
         how = plan(scene, model, **options)
     journal.set_plan({"engine": asdict(how.engine), "span": how.nest.span})
@@ -467,11 +495,23 @@ def _tiles(nest: Nest, area: shapely.Geometry | None) -> set[int]:
     return set(np.flatnonzero(shapely.intersects(area, boxes)).tolist())
 
 
-def _decode(block: Block, model: Model, threshold: float, area, *, wanted: dict) -> dict[str, bytes]:
+def _call(function: Callable, *arguments):
+    return function(*arguments)
+
+
+def _keep(block: Block, decode: Callable[[Block], dict[str, bytes]]) -> dict[str, bytes]:
+    return {"valid": _cells(block.valid), **decode(block)}
+
+
+def _peaks(block: Block, *, threshold: float, radius: int, stride: int) -> dict[str, bytes]:
+    return {"peaks": find_peaks(block, threshold=threshold, radius=radius, stride=stride).to_bytes()}
+
+
+def _decode(block: Block, *, threshold: float, area: shapely.Geometry | None, wanted: frozenset[str]) -> dict[str, bytes]:
     """What is kept of a tile: fragments of objects, and the pixels of the rasters that were asked for."""
     classes = labels(block.data, block.valid, threshold=threshold)
     answers = {"fragments": fragments(classes, block.data, block.window).to_bytes()}
-    if not {"mask", "scores"} & wanted.keys():
+    if not {"mask", "scores"} & wanted:
         return answers
     inside = block.valid if area is None else block.valid & pixels_inside(area, block.window)
     if "mask" in wanted:
@@ -515,7 +555,7 @@ def _looked_at(journal: Journal, nest: Nest, area: shapely.Geometry | None) -> s
     return whole if area is None else shapely.intersection(whole, area)
 
 
-def _write(scene, model, journal, detections, nest, targets, *, footprint, crs, run, overwrite, append, warp) -> None:
+def _write(scene, model, journal, detections, nest, targets, *, footprint, crs, run, overwrite, append, warp, call) -> None:
     """Every file that was asked for, all of them or none."""
     classes, count = model.spec.classes, len(model.spec.classes)
     names = " ".join(f"{label}={name}" for label, name in enumerate(("background", *classes)))
@@ -537,7 +577,7 @@ def _write(scene, model, journal, detections, nest, targets, *, footprint, crs, 
                         pixels = _unpack(packed, (options["count"], *core.shape))
                         sink.write(Block(core, pixels, np.ones(core.shape, bool)))
         if "quicklook" in targets:
-            write_quicklook(targets["quicklook"], scene, detections, overwrite=overwrite)
+            write_picture(targets["quicklook"], call(quicklook, scene, detections), overwrite=overwrite)
         if "out" in targets:
             with VectorSink(targets["out"], crs=crs, run=run, overwrite=overwrite, append=append) as sink:
                 sink.write(detections, (scene.id, footprint))

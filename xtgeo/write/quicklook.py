@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from io import BytesIO
 
 import numpy as np
 import shapely
@@ -20,15 +21,12 @@ GAMMA = 0.7
 RGB = (("red", "green", "blue"), ("b04", "b03", "b02"), ("band_1", "band_2", "band_3"))
 
 
-def write_quicklook(
-    path: os.PathLike | str, scene: Scene, detections: Detections, *, max_side: int = 1600, overwrite: bool = False
-) -> None:
+def quicklook(scene: Scene, detections: Detections, *, max_side: int = 1600) -> bytes:
     """A PNG of at most `max_side` pixels: the scene from block means, outlines on top, nodata transparent.
 
     Radar is shown in decibels (VH red, VV blue, their mean green, which makes the sea blue; else grey), optical scenes in
     true colour where they have it. A small scene is enlarged up to four times.
     """
-    path = check_target(path, suffixes=(".png",), overwrite=overwrite)
     picture = _fit(Image.fromarray(colours(scene, scene.overview(2 * max_side))), max_side)
     scale = np.array([picture.width / scene.shape[1], picture.height / scene.shape[0]])
     pen = ImageDraw.Draw(picture)
@@ -39,8 +37,16 @@ def write_quicklook(
         if max(x1 - x0, y1 - y0) < SMALL:
             x, y = (x0 + x1) / 2, (y0 + y1) / 2
             pen.ellipse([x - SMALL, y - SMALL, x + SMALL, y + SMALL], outline=RING, width=2)
+    out = BytesIO()
+    picture.save(out, "PNG", optimize=False)
+    return out.getvalue()
+
+
+def write_picture(path: os.PathLike | str, picture: bytes, *, overwrite: bool = False) -> None:
+    """A PNG that is complete when it has its name."""
+    path = check_target(path, suffixes=(".png",), overwrite=overwrite)
     with staged(path, overwrite=overwrite) as part, reported(path):
-        picture.save(part, "PNG", optimize=False)
+        part.write_bytes(picture)
 
 
 def _fit(picture: Image.Image, max_side: int) -> Image.Image:

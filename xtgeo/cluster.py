@@ -1,0 +1,303 @@
+"""The same tiles on a Dask scheduler: a task is a tile, a worker holds each model once, pixels do not travel.
+
+    client                                       worker
+    Cluster.answers(scene, plan, tiles, keep) -> read(tile.full) -> answer -> keep -> a few kilobytes
+
+The scheduler knows a scene once and two tiles for each thread that could compute them, however many scenes wait. A worker that dies
+takes nothing with it: its tiles go to another. A tile is computed at least once and taken by the client once.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import torch
+from dask.utils import funcname
+from distributed import Client, Future, KilledWorker, WorkerPlugin, get_worker
+from distributed.comm import CommClosedError
+
+from xtgeo.allocator import keep_freed_memory
+from xtgeo.choose import adapt
+from xtgeo.engine import Engine, prepare
+from xtgeo.errors import ClusterError
+from xtgeo.infer import USUAL, Plan, answer, look, meet, no_tokens, plan, read
+from xtgeo.model import Model
+from xtgeo.scene import Block, Scene
+
+if TYPE_CHECKING:
+    from xtgeo.tokens import Told
+
+Keep = Callable[[Block], dict[str, bytes]]
+"""What is kept of a tile's answer; pickled."""
+PER_THREAD = 2
+"""Tiles that the scheduler knows for each thread: one is computed, one waits so that no thread does."""
+JOIN_SECONDS = 60
+"""How long the first worker may take to join."""
+NEWS_SECONDS = 5
+"""How often the number of threads is asked for."""
+SHARE = 0.6
+"""Of a worker's memory that tiles may take: Dask begins to move data to the disk at 60 %, and pauses at 80 %."""
+
+
+class Weights(WorkerPlugin):
+    """A model on every worker, also on those that join or come back later; made ready when the first tile comes."""
+
+    def __init__(self, name: str, model: Model):
+        self.name, self.model = name, model
+        self._lock, self._ready = threading.Lock(), {}
+
+    def __getstate__(self) -> dict:
+        return {"name": self.name, "model": self.model}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(**state)
+
+    def ready(self, engine: Engine) -> Model:
+        """The model as this engine runs it."""
+        torch.set_num_threads(engine.threads)
+        with self._lock:
+            if engine not in self._ready:
+                keep_freed_memory(engine.keep_memory)
+                self._ready = {engine: prepare(self.model, engine)}
+            return self._ready[engine]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all tiles of a scene have in common; goes once to each worker that computes one."""
+
+    weights: str
+    scene: Scene
+    plan: Plan
+    keep: Keep
+
+
+class Slots:
+    """So many at a time, over all scenes; how many may change while they are taken."""
+
+    def __init__(self, most: Callable[[], int]):
+        self._most, self._taken, self._change = most, 0, threading.Condition()
+
+    def take(self, *, wait: bool) -> bool:
+        """One more, if there is room; if not, waits for it or gives up."""
+        with self._change:
+            while self._taken >= self._most():
+                if not wait:
+                    return False
+                self._change.wait(NEWS_SECONDS)
+            self._taken += 1
+            return True
+
+    def give(self, count: int = 1) -> None:
+        with self._change:
+            self._taken -= count
+            self._change.notify_all()
+
+    @property
+    def free(self) -> int:
+        with self._change:
+            return max(0, self._most() - self._taken)
+
+
+class Cluster:
+    """Workers of a Dask client that hold a model. Used by any thread; one for each client and model, see `of`."""
+
+    _known: weakref.WeakKeyDictionary[Client, dict[str, Cluster]] = weakref.WeakKeyDictionary()
+    _lock = threading.Lock()
+
+    @classmethod
+    def of(cls, client: Client, model: Model, name: str) -> Cluster:
+        """The same one again for the same client and the same `name`, which stands for spec and weights."""
+        with cls._lock:
+            known = cls._known.setdefault(client, {})
+            if name not in known:
+                known[name] = cls(client, model, name)
+            return known[name]
+
+    def __init__(self, client: Client, model: Model, name: str):
+        self._client, self._model, self._weights = weakref.proxy(client), model, f"xtgeo-{name[:16]}"
+        self._address = getattr(client.scheduler, "address", "the cluster")
+        self._asked, self._threads = -1e9, 0
+        self.slots = Slots(self._most)
+        with self._reported("the model"):
+            try:
+                client.wait_for_workers(1, timeout=JOIN_SECONDS)
+            except TimeoutError as e:
+                raise ClusterError(
+                    f"no worker has joined {self._address} in {JOIN_SECONDS} s: start some with `dask worker {self._address}`"
+                ) from e
+            self._check_versions(client)
+            client.register_plugin(Weights(self._weights, model), name=self._weights)
+
+    def _check_versions(self, client: Client) -> None:
+        here, there = _version(), client.run(_version)
+        for worker, version in there.items():
+            if version != here:
+                raise ClusterError(
+                    f"the worker {worker} has xtgeo {version or 'not at all'}, this process {here}: install the same everywhere"
+                )
+
+    @property
+    def threads(self) -> int:
+        """That compute tiles, of all workers; as it was some seconds ago at most."""
+        if time.monotonic() - self._asked > NEWS_SECONDS:
+            with self._reported("the number of threads"):
+                self._threads = sum(self._client.nthreads().values())
+            self._asked = time.monotonic()
+        return self._threads
+
+    def _most(self) -> int:
+        return PER_THREAD * max(1, self.threads)
+
+    def plan(self, scene: Scene, **options) -> Plan:
+        """A plan for scenes like this one, made on a worker and for what it has: its memory, threads, processor or GPU.
+
+        options: as of `xtgeo.plan`. Each thread of a worker computes a tile in one thread.
+        """
+        return self.call(_plan, self._weights, scene, options)
+
+    def call(self, function: Callable, *arguments: Any, priority: int = 0) -> Any:
+        """A function that reads a scene, on a worker; before any tile that waits."""
+        with self._reported(funcname(function)):
+            task = self._client.submit(function, *arguments, pure=False, priority=priority + 1)
+            try:
+                return task.result()
+            finally:
+                task.release()
+
+    def answers(
+        self,
+        scene: Scene,
+        plan: Plan,
+        tiles: Iterable[int],
+        keep: Keep,
+        *,
+        looked: Callable[[int], None] | None = None,
+        priority: int = 0,
+    ) -> Iterator[tuple[int, dict[str, bytes]]]:
+        """(tile, what is kept of it), as they are done, in no order; see `xtgeo.predict`.
+
+        Of several scenes that are computed at the same time, the one of higher `priority` goes first.
+        """
+        scene = adapt(scene, self._model.spec).with_cache(plan.cache)
+        work, told = Work(self._weights, scene, plan, keep), None
+        if plan.context == "scene":
+            told = self._tell(work, looked, priority)
+        yield from self._run(_answer, work, tiles, told, priority)
+
+    def _tell(self, work: Work, looked: Callable[[int], None] | None, priority: int) -> Told:
+        """The first pass: tokens travel, which are a thousandth of the pixels; what they tell each other is computed here."""
+        tokens, nest = no_tokens(self._model, work.plan), work.plan.nest
+        for n, (tile, seen) in enumerate(self._run(_look, work, range(len(nest)), None, priority), 1):
+            if seen is not None:
+                tokens.put(nest[tile].core, *seen)
+            if looked:
+                looked(n)
+        engine = work.plan.engine if torch.cuda.is_available() else Engine("cpu", work.plan.engine.dtype)
+        return meet(prepare(self._model, engine), work.plan, tokens)
+
+    def _run(
+        self, function: Callable, work: Work, tiles: Iterable[int], told: Told | None, priority: int
+    ) -> Iterator[tuple[int, Any]]:
+        """`function(work, tile, news)` on workers; results as they come; what is not wanted any more is called off."""
+        client, token = self._client, uuid.uuid4().hex
+        resources = {"GPU": 1} if work.plan.engine.device == "cuda" and self._has_gpu_resource() else None
+        submit = partial(client.submit, pure=False, priority=priority, resources=resources)
+        done: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        mine: dict[Future, int] = {}
+        rest = iter(tiles)
+        ended = False
+        with self._reported(work.scene.id):
+            common = submit(_same, work, key=f"{work.scene.id}-{token}")
+            try:
+                while True:
+                    while not ended and self.slots.take(wait=not mine):
+                        if ended := (tile := next(rest, None)) is None:
+                            self.slots.give()
+                            break
+                        news = None if told is None else told[work.plan.nest[tile].core]
+                        future = submit(function, common, tile, news, key=(f"{function.__name__[1:]}-{token}", tile))
+                        mine[future] = tile
+                        future.add_done_callback(done.put)
+                    if not mine:
+                        return
+                    future = done.get()
+                    result = future.result()
+                    tile = mine.pop(future)
+                    future.release()
+                    self.slots.give()
+                    yield tile, result
+            finally:
+                self.slots.give(len(mine))
+                for future in (*mine, common):
+                    future.release()
+
+    def _has_gpu_resource(self) -> bool:
+        """Whether a worker says that it has GPUs to give, one to a task: `dask worker --resources GPU=1`."""
+        return any("GPU" in (info.get("resources") or {}) for info in self._client.scheduler_info(n_workers=-1)["workers"].values())
+
+    @contextmanager
+    def _reported(self, what: str) -> Iterator[None]:
+        """What Dask says, in one line."""
+        try:
+            yield
+        except KilledWorker as e:
+            raise ClusterError(
+                f"{what}: {e.allowed_failures + 1} workers died one after the other at the same tile, most often for lack "
+                "of memory; give workers more, or tiles less with --max-memory, then run again to resume"
+            ) from e
+        except (CancelledError, CommClosedError, ConnectionError, TimeoutError) as e:
+            raise ClusterError(
+                f"{what}: the scheduler at {self._address} is gone or cannot be reached; start it again and give the same command, "
+                "which resumes"
+            ) from e
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("xtgeo-sat")
+    except PackageNotFoundError:
+        return ""
+
+
+def _same(work: Work) -> Work:
+    return work
+
+
+def _weights(name: str) -> Weights:
+    return get_worker().plugins[name]
+
+
+def _answer(work: Work, tile: int, news: torch.Tensor | None) -> dict[str, bytes]:
+    ready, at = _weights(work.weights).ready(work.plan.engine), work.plan.nest[tile]
+    return work.keep(answer(ready, read(work.scene, at), at, work.scene.bands, news))
+
+
+def _look(work: Work, tile: int, news: None) -> tuple[torch.Tensor, torch.Tensor] | None:
+    ready, at = _weights(work.weights).ready(work.plan.engine), work.plan.nest[tile]
+    block = read(work.scene, at)
+    return None if block is None else tuple(t.cpu() for t in look(ready, block, work.scene.bands))
+
+
+def _plan(weights: str, scene: Scene, options: Mapping) -> Plan:
+    worker = get_worker()
+    threads, held = worker.state.nthreads, psutil.Process().memory_info().rss
+    limit, most = options.get("max_memory"), worker.memory_manager.memory_limit
+    if limit is None:
+        limit = held + threads * USUAL
+        limit = min(limit, int(SHARE * most)) if most else limit
+    model = _weights(weights).model
+    return plan(scene, model, **{**options, "max_memory": limit}, threads=threads, many=True)
