@@ -1,11 +1,13 @@
+import random
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
 from xtgeo.errors import JournalError, OutputError
-from xtgeo.journal import Journal
+from xtgeo.journal import DamagedJournal, Journal
 
 IDENTITY = {"scene": {"href": "a.tif", "size": 3}, "threshold": 0.5}
 
@@ -64,10 +66,82 @@ def test_two_runs_cannot_share_a_journal(tmp_path):
         Journal(tmp_path / "j", IDENTITY)
 
 
-def test_what_is_no_journal_is_refused(tmp_path):
-    (tmp_path / "j").write_bytes(b"anything but sqlite, and long enough to look" * 50)
-    with pytest.raises(JournalError, match="not a readable journal"):
-        Journal(tmp_path / "j", IDENTITY)
-    assert Journal(tmp_path / "j", IDENTITY, replace=True).done() == set()
+def test_what_is_no_journal_is_refused_and_left_alone(tmp_path):
+    others = {"text": b"anything but sqlite, and long enough to look" * 50}
+    with sqlite3.connect(tmp_path / "table") as db:
+        db.execute("CREATE TABLE answers (tile, name, value)")
+    db.close()
+    others["table"] = (tmp_path / "table").read_bytes()
+    for name, content in others.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(JournalError, match="is not a journal of this xtgeo: delete it or use --overwrite"):
+            Journal(tmp_path / name, IDENTITY)
+        assert (tmp_path / name).read_bytes() == content
+        journal = Journal(tmp_path / name, IDENTITY, replace=True)
+        assert journal.done() == set() and journal.note is None
+        journal.close()
     with pytest.raises(OutputError, match="cannot be written"):
         Journal(tmp_path / "nowhere" / "j", IDENTITY)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(others)
+
+
+def damages(good):
+    """A journal as a bad disk may give it back."""
+    rng = random.Random(0)
+    for share in (0.0001, 0.1, 0.5, 0.9):
+        yield "cut", good[: max(20, int(share * len(good)))]
+    for _ in range(30):
+        at, bits = rng.randrange(76, len(good)), rng.randrange(1, 256)
+        yield "bits", good[:at] + bytes([good[at] ^ bits]) + good[at + 1 :]
+    for size in (1, 16, 512, 4096) * 3:
+        at = rng.randrange(76, len(good) - size)
+        yield "garbage", good[:at] + rng.randbytes(size) + good[at + size :]
+    for _ in range(6):
+        at = rng.randrange(len(good) // 4096) * 4096
+        yield "zeros", good[:at] + bytes(4096) + good[at + 4096 :]
+
+
+def test_a_damaged_journal_gives_what_was_kept_or_nothing_and_is_set_aside(tmp_path):
+    path, rng = tmp_path / "j", random.Random(1)
+    kept = {tile: rng.randbytes(rng.choice([10, 3000, 20_000])) for tile in range(20)}
+    journal = Journal(path, IDENTITY)
+    journal.set_plan({"span": 2})
+    for tile, value in kept.items():
+        journal.put(tile, mask=value)
+    journal.close()
+    found = Counter()
+    for kind, bad in damages(path.read_bytes()):
+        path.write_bytes(bad)
+        journal = Journal(path, IDENTITY)
+        if journal.note is None:
+            assert dict(journal.get("mask")) == kept and journal.plan == {"span": 2}
+        else:
+            assert "was damaged, it is now" in journal.note and (tmp_path / "j.damaged").read_bytes() == bad
+            assert journal.done() == set() and journal.plan is None
+            journal.put(0, mask=b"anew")
+        found[kind, journal.note is None] += 1
+        journal.delete()
+        (tmp_path / "j.damaged").unlink(missing_ok=True)
+    assert found["cut", False] == 4 and found["zeros", False] == 6 and found["bits", False] > 20 and found["garbage", False] > 8
+
+
+def test_an_empty_journal_is_a_new_one(tmp_path):
+    (tmp_path / "j").touch()
+    journal = Journal(tmp_path / "j", IDENTITY)
+    journal.put(3, mask=b"x")
+    assert journal.note is None and journal.done() == {3}
+
+
+def test_what_is_damaged_while_it_is_in_use_is_never_handed_out(tmp_path):
+    journal = Journal(tmp_path / "j", IDENTITY)
+    for tile in range(50):  # more than SQLite keeps in memory
+        journal.put(tile, mask=bytes([tile]) * 90_000)
+    at = (tmp_path / "j").read_bytes().index(bytes([3]) * 4000)
+    with open(tmp_path / "j", "r+b") as file:
+        file.seek(at)
+        file.write(b"garbage")
+    with pytest.raises(DamagedJournal, match=r"j is damaged \(tile 3 .*\): run again, and the work begins anew"):
+        for tile, value in journal.get("mask"):
+            assert value == bytes([tile]) * 90_000
+    journal.close()
+    assert "was damaged" in Journal(tmp_path / "j", IDENTITY).note
