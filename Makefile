@@ -17,8 +17,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 demo: .venv/installed
 	$(BIN)/python examples/demo.py demo
 
+# A process for each core, and no more than memory has room for; who is done takes over tests of the others.
 test: .venv/tested
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/pipeline.py
