@@ -120,7 +120,7 @@ def product(tmp_path_factory):
 
 @pytest.mark.parametrize(("level", "baseline", "offset", "taken"), [
     ("2A", "05.09", -1000, 1000), ("1C", "04.00", -1000, 1000), ("2A", "02.14", None, 0), ("1C", "02.08", None, 0),
-    ("2A", "05.11", -900, 900),
+    ("2A", "05.11", -900, 900), ("2A", "99.99", None, 0), ("2A", "99.99", -1000, 1000),
 ])
 def test_reflectance_follows_the_metadata_of_either_level_and_any_baseline(tmp_path, level, baseline, offset, taken):
     scene = open_scene(sentinel2(tmp_path, level=level, baseline=baseline, offset=offset, bands=["B02", "B08"]))
@@ -136,6 +136,10 @@ def test_without_metadata_the_name_tells_the_baseline_and_without_either_nothing
     np.testing.assert_array_equal(whole(open_scene(root)).data, known)
     with pytest.raises(SceneError, match="nothing says what its numbers mean"):
         open_scene(root.rename(tmp_path / "renamed.SAFE"), bands="B02")
+    own = sentinel2(tmp_path, bands=["B02"], baseline="99.99")  # of any version of Sen2Cor
+    (own / "MTD_MSIL2A.xml").unlink()
+    with pytest.raises(SceneError, match="nothing says what its numbers mean"):
+        open_scene(own)
 
 
 def test_the_zip_and_the_tar_give_what_the_folder_gives(tmp_path, product):
@@ -299,7 +303,7 @@ def test_archives_that_reach_out_of_themselves_or_end_early_are_refused(tmp_path
     with pytest.raises(SceneError, match="short.zip cannot be read: .*download it again"):
         open_scene(path)
     (tmp_path / "scene.tar.gz").write_bytes(b"\x1f\x8b")
-    with pytest.raises(SceneError, match="unpack it first"):
+    with pytest.raises(SceneError, match="unpack it into a folder of its own with tar -xf"):
         open_scene(tmp_path / "scene.tar.gz")
 
 

@@ -1,5 +1,6 @@
 """Sentinel-1 GRD: the formula in float64 beside the reader, on products written here and on real annotations."""
 
+import json
 import pickle
 import random
 import re
@@ -13,6 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import rasterio
+from loopback import serve
 from rasterio.control import GroundControlPoint
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_gcps
@@ -614,3 +616,96 @@ def test_objects_of_a_zip_have_the_time_of_their_row(tmp_path):
     late = found["timestamp"] - scene.time_at(rows + 0.5)
     assert (np.abs(late) <= np.timedelta64(2, "ms")).all() and len(set(found["timestamp"].tolist())) == 2
     assert set(found["platform"]) == {"sentinel-1a"} and set(found["relative_orbit"]) == {79}
+
+
+def as_a_catalogue_has_it(safe, folder, *, reports=False):
+    """The product's files under the shorter names of the public buckets, and its STAC item beside them."""
+    tiff = "image/tiff; application=geotiff; profile=cloud-optimized"
+    assets = {"safe-manifest": {"href": "./manifest.safe", "type": "application/xml", "roles": ["metadata"]}}
+    folder.mkdir()
+    shutil.copy(safe / "manifest.safe", folder)
+    for pol in POLARISATIONS:
+        for key, pattern, name in (
+            (pol, "measurement/*-{}-*.tiff", "measurement/iw-{}.tiff"),
+            (f"schema-product-{pol}", "annotation/s1a*-{}-*.xml", "annotation/iw-{}.xml"),
+            (f"schema-calibration-{pol}", "annotation/calibration/cal*-{}-*.xml", "annotation/calibration/calibration-iw-{}.xml"),
+            (f"schema-noise-{pol}", "annotation/calibration/noise*-{}-*.xml", "annotation/calibration/noise-iw-{}.xml"),
+        ):
+            (source,), target = safe.glob(pattern.format(pol)), folder / name.format(pol)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+            is_image = key == pol
+            href = f"./annotation/rfi/rfi-iw-{pol}.xml" if reports and "product" in key else f"./{name.format(pol)}"
+            kind, role = (tiff, "data") if is_image else ("application/xml", "metadata")
+            assets[key] = {"href": href, "type": kind, "roles": [role]}
+    described = {"datetime": "2021-01-19T03:17:06Z", "constellation": "Sentinel-1", "sar:product_type": "GRD"}
+    item = {"type": "Feature", "stac_version": "1.0.0", "id": NAME[:62], "geometry": None, "properties": described, "links": []}
+    return save_item(folder, item | {"assets": assets})
+
+
+def save_item(folder, item):
+    (folder / "item.json").write_text(json.dumps(item))
+    return folder / "item.json"
+
+
+@pytest.mark.parametrize("reports", [False, True])
+def test_a_stac_item_gives_what_the_product_gives(new, tmp_path, reports):
+    product, item = open_scene(new), as_a_catalogue_has_it(new, tmp_path / "stac", reports=reports)
+    scene, window = open_scene(item), Window(0, 0, H, W)
+    block, expected = scene.read(window), product.read(window)
+    np.testing.assert_array_equal(block.data, expected.data)
+    np.testing.assert_array_equal(block.valid, expected.valid)
+    assert (scene.units, scene.bands, scene.time, scene.row_seconds) == ("db", ("vv", "vh"), product.time, product.row_seconds)
+    assert scene.facts["sat:relative_orbit"] == 79 and scene.facts["s1:ipf_version"] == NEW
+    assert scene.id == NAME[:62] and scene.href == str(item)
+    assert pixel_to_lonlat(scene.grid, 100.5, 200.5) == pixel_to_lonlat(product.grid, 100.5, 200.5)
+    for options in (
+        {"units": "linear"},
+        {"units": "dn"},
+        {"noise": "none", "bands": "cross=vh"},
+        {"noise": "clip", "bands": "vh,vv"},
+    ):
+        of_item, of_product = (open_scene(source, **options).read(window) for source in (item, new))
+        np.testing.assert_array_equal(of_item.data, of_product.data)
+    assert pickle.loads(pickle.dumps(scene)).fingerprint() == scene.fingerprint()
+
+
+def test_a_stac_item_by_url_is_calibrated_and_what_it_is_signed_with_is_not_told(new, tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    item = json.loads(as_a_catalogue_has_it(new, tmp_path / "stac", reports=True).read_text())
+    for asset in item["assets"].values():
+        asset["href"] += "?sig=secret"
+    save_item(tmp_path / "stac", item)
+    window = Window(300, 200, 128, 128)
+    with serve(tmp_path) as server:
+        scene = open_scene(f"{server.url}/stac/item.json", bands="vh")
+        np.testing.assert_array_equal(scene.read(window).data, open_scene(new, bands="vh").read(window).data)
+        assert scene.facts["s1:ipf_version"] == NEW
+        assert not [path for _, path, *_ in server.requests if "iw-vv" in path or "rfi" in path]
+        (tmp_path / "stac/annotation/calibration/calibration-iw-vh.xml").write_text("<calibration>")
+        with pytest.raises(SceneError, match="calibration-iw-vh.xml in .* is not whole") as told:
+            open_scene(f"{server.url}/stac/item.json", bands="vh")
+        assert "secret" not in str(told.value)
+
+
+def test_a_stac_item_without_calibration_is_not_read_as_if_it_had_one(new, tmp_path):
+    path = as_a_catalogue_has_it(new, tmp_path / "stac")
+    whole = json.loads(path.read_text())
+
+    def without(*words):
+        kept = {key: asset for key, asset in whole["assets"].items() if not any(word in key for word in words)}
+        return save_item(tmp_path / "stac", whole | {"assets": kept})
+
+    with pytest.raises(SceneError, match="names no noise of vv, without which its numbers do not become sigma nought"):
+        open_scene(without("noise"))
+    assert open_scene(without("noise"), noise="none").units == "db"
+    with pytest.raises(SceneError, match="names no annotation and no calibration and no noise of vh"):
+        open_scene(without("calibration-vh", "product-vh", "noise-vh"))
+    with pytest.raises(SceneError, match="asset vv of item .* holds raw numbers of a radar, and .* no schema-calibration-vv"):
+        open_scene(without("schema"))
+    np.testing.assert_array_equal(open_scene(without("schema"), units="dn").read(Window(0, 0, H, W)).data[0], numbers(1))
+    outside = json.loads(json.dumps(whole))
+    outside["assets"]["schema-noise-vv"]["href"] = str(only(new, "noise*-vv-*.xml"))
+    with pytest.raises(SceneError, match="the noise of vv in item .* points to .*, outside of its own folder"):
+        open_scene(save_item(tmp_path / "stac", outside))
+    assert open_scene(save_item(tmp_path / "stac", outside), trusted=True).units == "db"

@@ -129,6 +129,40 @@ def test_an_offset_that_the_catalogue_has_taken_off_is_not_taken_off_twice(tmp_p
     np.testing.assert_allclose(block.data, pixels["B04"] * 0.0001, atol=1e-6)
 
 
+@pytest.mark.parametrize(("baseline", "taken"), [("05.10", 1000), ("04.00", 1000), ("02.14", 0), ("99.99", 0), (None, 0)])
+def test_bands_of_sentinel_2_that_nobody_scales_go_by_the_processing_baseline(tmp_path, baseline, taken):
+    data = image(tmp_path / "B04_10m.tif", hole=(slice(0, 9), slice(0, 9)))[0].astype(float)
+    asset = {"href": "./B04_10m.tif", "type": TIFF, "eo:bands": [{"name": "B04"}]}
+    facts = {"s2:processing_baseline": baseline} if baseline else {}
+    scene = open_scene(save(tmp_path / "item.json", item({"B04": asset}, **facts)))
+    block = whole(scene.convert("reflectance"))
+    assert scene.units == "dn10000" and scene.facts.get("s2:processing_baseline") == baseline
+    np.testing.assert_array_equal(block.valid, data != 0 if baseline else np.ones(data.shape, bool))
+    np.testing.assert_allclose(block.data[0][block.valid], (data[block.valid] - taken) / 10000, atol=1e-6)
+    harmonised = item({"B04": asset}, **facts, **{"earthsearch:boa_offset_applied": True})
+    scene = open_scene(save(tmp_path / "item.json", harmonised)).convert("reflectance")
+    np.testing.assert_allclose(whole(scene).data[0], data / 10000, atol=1e-6)
+
+
+def test_classes_are_not_mixed_when_they_come_to_a_finer_grid(tmp_path):
+    classes = image(tmp_path / "c.tif", shape=(45, 60), size=20.0, dtype="uint8")[0]
+    fine = {"href": "./f.tif", "type": TIFF}
+    image(tmp_path / "f.tif", dtype="uint8")
+    for key, told in (("scl", {}), ("what", {"classification:classes": []}), ("clouds", {"roles": ["cloud"]})):
+        assets = {"fine": fine, key: {"href": "./c.tif", "type": TIFF, **told}}
+        scene = open_scene(save(tmp_path / "item.json", item(assets)), bands=f"fine,{key}")
+        np.testing.assert_array_equal(whole(scene).data[1], np.kron(classes, np.ones((2, 2))))
+
+
+def test_a_mosaic_has_the_facts_that_all_its_items_have(tmp_path):
+    path, _ = tiles(tmp_path, [(5e5, 6e6), (5e5 + 1200, 6e6)])
+    document = json.loads(path.read_text())
+    for cover, part in zip((5.0, 80.0), document["features"], strict=True):
+        part["properties"] |= {"platform": "sentinel-2b", "eo:cloud_cover": cover}
+    facts = open_scene(save(path, document)).facts
+    assert facts["platform"] == "sentinel-2b" and "eo:cloud_cover" not in facts
+
+
 def test_what_the_file_says_of_scale_and_nodata_stands(tmp_path):
     data = image(tmp_path / "a.tif", nodata=7)
     with rasterio.open(tmp_path / "a.tif", "r+") as file:

@@ -15,7 +15,7 @@ array.py      arrays of xarray; zarr.py: Zarr stores and NetCDF files
 trust.py      what a file may point to and claim; remote.py: patience with servers
 metadata.py   band names, units and time from headers and names
 archive.py    a product's files, in a folder, a zip or a tar
-sentinel1.py  a Sentinel-1 GRD product
+sentinel1.py  a Sentinel-1 GRD product; sentinel1_item.py: one whose files a STAC Item names
 calibration.py  from its numbers to sigma nought
 """
 
@@ -100,7 +100,7 @@ def open_scene(
     if is_zarr(href) or is_netcdf(href):
         return open_array(open_store(os.fspath(href), trusted=trusted), store=os.fspath(href), **told)
     if is_stac(href):
-        return open_stac(href, partial(_open_files, trusted=trusted), **told)
+        return open_stac(href, partial(_open_files, trusted=trusted), noise=noise, **told)
     return _open_files(href, **told)
 
 

@@ -45,20 +45,23 @@ class Archive:
     def bytes(self, name: str) -> bytes:
         """What a small file holds; refused above LARGEST_TEXT, whatever its header says."""
         try:
-            if os.path.isdir(self.path):
-                with open(self.gdal(name), "rb") as file:
-                    content = file.read(LARGEST_TEXT + 1)
-            elif zipfile.is_zipfile(self.path):
-                with zipfile.ZipFile(self.path) as archive, archive.open(name) as file:
-                    content = file.read(LARGEST_TEXT + 1)
-            else:
-                with tarfile.open(self.path, "r:") as archive, archive.extractfile(name) as file:
-                    content = file.read(LARGEST_TEXT + 1)
+            content = self.begin(name)
         except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, tarfile.TarError) as error:
             raise SceneError(f"cannot read {name} in {self.path}: {error}; copy or download it again") from error
         if len(content) > LARGEST_TEXT:
             raise SceneError(f"{name} in {self.path} holds more than {LARGEST_TEXT >> 20} MB of text: it is no metadata")
         return content
+
+    def begin(self, name: str) -> bytes:
+        """What a file holds, up to a byte more than a text may have."""
+        if os.path.isdir(self.path):
+            with open(self.gdal(name), "rb") as file:
+                return file.read(LARGEST_TEXT + 1)
+        if zipfile.is_zipfile(self.path):
+            with zipfile.ZipFile(self.path) as archive, archive.open(name) as file:
+                return file.read(LARGEST_TEXT + 1)
+        with tarfile.open(self.path, "r:") as archive, archive.extractfile(name) as file:
+            return file.read(LARGEST_TEXT + 1)
 
     def xml(self, name: str) -> ElementTree.Element:
         """The root of an XML file; one that declares entities is refused, since no product needs any."""
@@ -93,8 +96,11 @@ def open_archive(href: str | os.PathLike) -> Archive | None:
                 return Archive(path, _checked(path, [entry.name for entry in archive if entry.isfile()]))
     except (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError) as error:
         raise SceneError(f"{path} cannot be read: {error}; copy or download it again") from error
-    if lower.endswith((".tar.gz", ".tgz")):
-        raise SceneError(f"{path} is compressed as a whole, which leaves no way to read a part of it: unpack it first")
+    if lower.endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")):
+        raise SceneError(
+            f"{path} is compressed as a whole, which leaves no way to read a part of it: unpack it into a folder of its own with "
+            "tar -xf, and give that"
+        )
     return None
 
 

@@ -147,8 +147,7 @@ def _number(archive: Archive, group: dict[str, str], key: str, default: float | 
         found = f"it says {group[key]!r}" if key in group else "it is not there"
         raise SceneError(
             f"{archive.path} needs {key} from its MTL file to turn numbers into reflectance, but {found}: copy or download it "
-            "again, "
-            "or give the product of Level 2"
+            "again, or give the product of Level 2"
         ) from error
     if not math.isfinite(value):
         raise SceneError(f"the MTL file of {archive.path} says {key} = {value}: it is damaged; copy or download it again")

@@ -230,8 +230,7 @@ def on_grid(source: Source, own: GeoBox, grid: GeoBox, *, nearest: bool = False)
     if own.crs != grid.crs or any(abs(v) > 1e-12 for a in (own.affine, grid.affine) for v in (a.b, a.d)):
         raise SceneError(
             f"{source.files[0]} lies in {own.crs}, the scene in {grid.crs}, or one of them is rotated: only grids of one CRS along "
-            "its "
-            "axes are brought together; bring them to one with gdalwarp"
+            "its axes are brought together; bring them to one with gdalwarp"
         )
     a, b, (h, w) = own.affine, grid.affine, own.shape
     rows, columns = Axis(b.e / a.e, (b.f - a.f) / a.e, h), Axis(b.a / a.a, (b.c - a.c) / a.a, w)

@@ -77,7 +77,20 @@ def open_sentinel1(
     Bands are named by polarisation, in the order of the product's image numbers; an image that `bands` leaves out may be missing.
     `noise`: see `calibration`.
     """
-    product, images = _images(archive)
+    return open_images(archive, *_images(archive), bands=bands, units=units, nodata=nodata, noise=noise)
+
+
+def open_images(
+    archive: Archive,
+    product: str,
+    images: list[Image],
+    *,
+    bands: Mapping[str, int | str] | str | None,
+    units: str | None,
+    nodata: float | None,
+    noise: str,
+) -> Scene:
+    """The scene of a product's images; the rest as in `open_sentinel1`."""
     calibrated = units in (None, "db", "linear")
     chosen = choose_bands(bands, [Band(image.polarisation, units or "db") for image in images])
     used = sorted(set(chosen.values()))
@@ -263,7 +276,7 @@ def _refuse_cut(archive: Archive, name: str, raw: RasterSource) -> None:
 
     Only sizes are compared: where the last pixels lie may be told at the file's end, and to get there all of it is inflated.
     """
-    if os.path.isdir(archive.path) or raw.handles.dataset().compression is not None:
+    if not zipfile.is_zipfile(archive.path) or raw.handles.dataset().compression is not None:
         return
     with zipfile.ZipFile(archive.path) as whole:
         size, needed = whole.getinfo(name).file_size, 2 * raw.shape[0] * raw.shape[1]

@@ -44,6 +44,8 @@ EXTRA = ("SCL", "AOT", "WVP")
 SATURATED = 65535.0
 OFFSET = -1000.0
 """What baseline 04.00 and later take off, where the metadata is not at hand."""
+USERS_OWN = 99
+"""Processing baseline of what a user has processed."""
 CLOUDY = (3, 8, 9, 10)
 """Of SCL: shadow of clouds, cloud of medium and of high probability, thin cirrus."""
 
@@ -54,9 +56,15 @@ def is_sentinel2(archive: Archive) -> bool:
 
 
 def offset_of(path: str) -> float:
-    """What processing baseline 04.00 and later added to the numbers, taken off again; by the product's name in the path."""
-    found = re.search(r"_MSIL\w+?_\d{8}T\d{6}_N(\d{4})_", path, re.IGNORECASE)
-    return OFFSET if found and int(found[1]) >= 400 else 0.0
+    """What the processor added to the numbers, taken off again; by the product's name in the path."""
+    found = re.search(r"_MSIL\w+?_\d{8}T\d{6}_N(\d\d)\d\d_", path, re.IGNORECASE)
+    return offset_since(found[1]) if found else 0.0
+
+
+def offset_since(baseline: str) -> float:
+    """The same, by the processing baseline ("05.09"); nothing for 99.99, which is Sen2Cor of any version on a user's machine."""
+    number = re.match(r"\s*(\d\d)", baseline)
+    return OFFSET if number and 4 <= int(number[1]) < USERS_OWN else 0.0
 
 
 def read_product(archive: Archive, resolution: float | None = None) -> Product:
@@ -139,7 +147,8 @@ def _leaves(root: ElementTree.Element) -> dict[str, list]:
 def _calibration(path: str, name: str, facts: dict[str, list]) -> dict[str, tuple[float, float]]:
     """{band: (scale, offset)}, so that reflectance = scale * number + offset."""
     if not facts:
-        if not NAME.search(name):
+        named = NAME.search(name)
+        if not named or int(named[3][:2]) >= USERS_OWN:
             raise SceneError(
                 f"{path} has no MTD_MSIL1C.xml or MTD_MSIL2A.xml, and its name tells no processing baseline: nothing says what its "
                 "numbers mean; copy or download it again, or give its images as a list with --units dn10000"
@@ -151,7 +160,6 @@ def _calibration(path: str, name: str, facts: dict[str, list]) -> dict[str, tupl
         order = {id_: f"B{band[1:]:0>2}" for id_, band in facts.get("BAND", [])}
         order = order or {str(i): band for i, band in enumerate(BANDS)}
         offsets = {order[id_]: float(value) for id_, value in facts.get("ADD_OFFSET", [])}
-        late = float((facts.get("PROCESSING_BASELINE") or ["0"])[0]) >= 4
     except (KeyError, ValueError) as error:
         raise SceneError(
             f"the metadata of {path} does not say what numbers mean: {error!r} cannot be read; download it again"
@@ -160,7 +168,7 @@ def _calibration(path: str, name: str, facts: dict[str, list]) -> dict[str, tupl
         raise SceneError(
             f"the metadata of {path} divides by {quantification}, or adds what is no number: it is damaged; download it again"
         )
-    common = next(iter(offsets.values()), OFFSET if late else 0.0)
+    common = next(iter(offsets.values()), 0.0)  # metadata tell of every offset there is
     return {band: (1 / quantification, offsets.get(band, common) / quantification) for band in BANDS}
 
 

@@ -9,6 +9,7 @@ Reads the JSON itself: of the extensions eo, raster and sar, and of the common b
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -26,6 +27,8 @@ from xtgeo.read.mosaic import mosaic
 from xtgeo.read.raster import RasterSource
 from xtgeo.read.regrid import on_grid
 from xtgeo.read.remote import LARGEST_TEXT, fetch, is_url
+from xtgeo.read.sentinel1_item import open_item_images, radar_files
+from xtgeo.read.sentinel2 import offset_since
 from xtgeo.read.stack import RASTERS, StackSource
 from xtgeo.read.trust import refuse_absurd, refuse_place, resolve, safe_json
 from xtgeo.scene import Scene
@@ -33,8 +36,11 @@ from xtgeo.scene import Scene
 IMAGES = ("image/tiff", "image/jp2", "image/vnd.stac.geotiff", "image/png", "image/jpeg")
 PICTURES = {"thumbnail", "overview", "visual", "rendered_preview", "tilejson"}
 MASKS = {"metadata", "data-mask", "cloud", "cloud-shadow", "snow-ice", "land-water", "water-mask"}
+CLASSIFIED = {"classification:classes", "classification:bitfields"}
 MOST_ITEMS = 1000
-FACTS = ("platform", "constellation", "eo:cloud_cover", "processing:level")
+CLASSES = re.compile(r"scl|qa|qa[_-]?(pixel|radsat|aerosol)|fmask|cloud[_-]?mask", re.IGNORECASE)
+"""Names of bands of classes and flags, where nothing else says that they are."""
+FACTS = ("platform", "constellation", "eo:cloud_cover", "processing:level", "s2:processing_baseline")
 FACT_PREFIXES = ("sat:", "view:", "sar:")
 ONE_PASS = timedelta(hours=1)
 """A pass over midnight has two dates."""
@@ -54,6 +60,8 @@ class AssetBand(Band):
     nodata: float | None = None
     told: bool = False
     """Whether the item describes the band."""
+    nearest: bool = False
+    """Classes and flags: never mixed."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,10 @@ class Item:
     facts: Mapping[str, str | int | float]
     bands: tuple[AssetBand, ...]
     """Every band of every image; where several have one name, the one to be preferred comes first."""
+    radar: Mapping[str, Mapping[str, str]]
+    """Files that belong to radar images; see `radar_files`."""
+    taken_off: bool
+    """Whether the catalogue says that it has taken Sentinel-2's offset off the pixels."""
 
 
 def is_stac(href: object) -> bool:
@@ -90,17 +102,19 @@ def open_stac(
     bands: Mapping[str, int | str] | str | None = None,
     units: str | None = None,
     nodata: float | None = None,
+    noise: str = "snap",
     trusted: bool = False,
 ) -> Scene:
     """The scene of an Item, or of several of one date side by side: the first valid pixel counts, in the order given.
 
-    `open_file(path, units=, nodata=)` opens an asset. `bands` picks by name, common name or asset ("B04,nir") and may rename
-    ("red=B04"); without it every band that an item describes is there, on the grid of the finest. Refused: items of several dates,
-    bands that are not there, assets that point where they may not (see trust.py).
+    `open_file(path, units=, nodata=)` opens an asset, but not Sentinel-1 GRD, which is calibrated (`noise`: see calibration.py).
+    `bands` picks by name, common name or asset ("B04,nir") and may rename ("red=B04"); without it every band that an item describes
+    is there, on the grid of the finest. Refused: items of several dates, bands that are not there, assets that point where they may
+    not (see trust.py).
     """
     items = _items(href)
     _refuse_dates(items)
-    scenes = [_open_item(item, open_file, bands, units, nodata, trusted) for item in items]
+    scenes = [_open_item(item, open_file, bands, units, nodata, noise, trusted) for item in items]
     first = scenes[0]
     if len(scenes) == 1:
         return first
@@ -121,7 +135,13 @@ def open_stac(
         id=os.path.commonprefix([scene.id for scene in scenes]).rstrip("_-. ") or first.id,
         time=min((scene.time for scene in scenes if scene.time), default=None),
         href=_spelled(href) or ",".join(scene.href for scene in scenes),
+        facts={k: v for k, v in first.facts.items() if all(scene.facts.get(k) == v for scene in scenes)},
     )
+
+
+def item_ids(href: object) -> list[str]:
+    """Of the items of a file, a URL or an object, in its order."""
+    return [item.id for item in _items(href)]
 
 
 def _items(href: object) -> list[Item]:
@@ -196,15 +216,27 @@ def _item(item: object, home: str, *, was_there: bool) -> Item:
     order, bands = count(), []
     for key, asset in item["assets"].items():
         if isinstance(asset, Mapping) and isinstance(asset.get("href"), str) and _is_image(asset):
-            bands += [(_rank(band, asset, next(order)), band) for band in _asset_bands(str(key), asset, told)]
+            bands += [(_rank(band, asset, next(order)), band) for band in _asset_bands(str(key), asset)]
     bands = [band for _, band in sorted(bands, key=lambda pair: pair[0])]
+    taken_off = told.get("earthsearch:boa_offset_applied") is True
+    if taken_off:  # earth-search tells of -0.1 all the same
+        bands = [replace(band, offset=0.0 if band.offset == -0.1 else band.offset) for band in bands]
     if any(band.told for band in bands):  # then what is not described is a mask or a picture
         bands = [replace(band, extra=band.extra or not band.told) for band in bands]
     seen: set[str] = set()
     for i, band in enumerate(bands):
         bands[i] = replace(band, extra=band.extra or band.name in seen)
         seen.add(band.name)
-    return Item(str(item.get("id", "item")), home, was_there, time, facts, tuple(bands))
+    return Item(
+        id=str(item.get("id", "item")),
+        home=home,
+        was_there=was_there,
+        time=time,
+        facts=facts,
+        bands=tuple(bands),
+        radar=radar_files(item["assets"]),
+        taken_off=taken_off,
+    )
 
 
 def _is_image(asset: Mapping) -> bool:
@@ -232,7 +264,7 @@ def _described(asset: Mapping) -> list[Mapping]:
     return described
 
 
-def _asset_bands(key: str, asset: Mapping, properties: Mapping) -> list[AssetBand]:
+def _asset_bands(key: str, asset: Mapping) -> list[AssetBand]:
     roles = asset.get("roles")
     roles = {str(role) for role in roles} if isinstance(roles, list) else set()
     described, found = _described(asset), []
@@ -241,9 +273,6 @@ def _asset_bands(key: str, asset: Mapping, properties: Mapping) -> list[AssetBan
         polarisation = POLARISATION.search((name or (key if len(described) == 1 else "")).lower())
         own = (polarisation and polarisation[1]) or name or (key if len(described) == 1 else f"{key}_{number}")
         scale, offset = (_number(band, *keys) for keys in (("raster:scale", "scale"), ("raster:offset", "offset")))
-        # earth-search tells -0.1 also where it has taken the offset off the pixels, and has a property of its own that says so.
-        if properties.get("earthsearch:boa_offset_applied") is True and offset == -0.1:
-            offset = 0.0
         units = UNIT_WORDS.get(_text(band, "unit", "raster:unit").lower())
         if units is None and scale is not None and 0 < scale < 0.01:
             units = "reflectance"
@@ -260,6 +289,7 @@ def _asset_bands(key: str, asset: Mapping, properties: Mapping) -> list[AssetBan
                 offset=offset,
                 nodata=_number(band, "nodata", "raster:nodata"),
                 told=bool(name or common or polarisation),
+                nearest=bool(roles & MASKS or CLASSIFIED & band.keys() or CLASSES.fullmatch(own)),
             )
         )
     return found
@@ -295,7 +325,7 @@ def _date(item: Item) -> str:
     return item.time.date().isoformat() if item.time else "no date"
 
 
-def _open_item(item: Item, open_file, bands, units: str | None, nodata: float | None, trusted: bool) -> Scene:
+def _open_item(item: Item, open_file, bands, units: str | None, nodata: float | None, noise: str, trusted: bool) -> Scene:
     if not item.bands:
         raise SceneError(f"item {item.id} has no asset that is an image: looked for {', '.join(IMAGES)}")
     try:
@@ -306,6 +336,8 @@ def _open_item(item: Item, open_file, bands, units: str | None, nodata: float | 
         there = ", ".join(band.name for band in item.bands)
         raise SceneError(f"item {item.id} has only masks and pictures: {there}; name some with --bands")
     wanted = [item.bands[number - 1] for number in chosen.values()]
+    if any(band.name in item.radar for band in wanted):
+        return _open_radar(item, dict(zip(chosen, wanted, strict=True)), units, nodata, noise, trusted)
     files: dict[str, Scene] = {}
     for band in wanted:
         if band.href not in files:
@@ -318,7 +350,11 @@ def _open_item(item: Item, open_file, bands, units: str | None, nodata: float | 
         if band.number > (there := files[band.href].source.count):
             raise SceneError(f"item {item.id} says that asset {band.asset} has {band.number} bands; it has {there}")
     unit = one_unit(told)
-    sources = tuple(scene.source if same_grid(scene.grid, grid) else on_grid(scene.source, scene.grid, grid) for scene in scenes)
+    classes = {band.href for band in wanted if band.nearest}
+    sources = tuple(
+        scene.source if same_grid(scene.grid, grid) else on_grid(scene.source, scene.grid, grid, nearest=href in classes)
+        for href, scene in files.items()
+    )
     return Scene(
         source=sources[0] if len(sources) == 1 else StackSource(sources),
         grid=grid,
@@ -334,11 +370,37 @@ def _open_item(item: Item, open_file, bands, units: str | None, nodata: float | 
     )
 
 
+def _open_radar(item: Item, wanted: Mapping[str, AssetBand], units, nodata, noise: str, trusted: bool) -> Scene:
+    """Images of Sentinel-1 GRD with their calibration; times and facts as annotations have them."""
+    scene = open_item_images(
+        item.home or item.id,
+        item.id,
+        {band.name: band.href for band in wanted.values()},
+        item.radar,
+        lambda href, what: _place(item, href, what, trusted),
+        bands={name: band.name for name, band in wanted.items()},
+        units=units,
+        nodata=nodata,
+        noise=noise,
+    )
+    aliases = {alias: name for name, band in wanted.items() for alias in (band.name, *band.aliases)}
+    return replace(scene, facts=item.facts | scene.facts, aliases=aliases)
+
+
+def _place(item: Item, href: str, what: str, trusted: bool) -> str:
+    return resolve(href, item.home) if trusted else refuse_place(href, item.home, what, was_there=item.was_there)
+
+
 def _open_asset(item: Item, band: AssetBand, open_file, units: str | None, nodata: float | None, trusted: bool) -> Scene:
     """The whole file, by what the item says of its bands where the file itself is silent."""
-    what = f"asset {band.asset} of item {item.id}"
-    path = resolve(band.href, item.home) if trusted else refuse_place(band.href, item.home, what, was_there=item.was_there)
+    path = _place(item, band.href, f"asset {band.asset} of item {item.id}", trusted)
     scene = open_file(path, units=units or band.units or None, nodata=nodata)
+    is_grd = (str(item.facts.get("constellation")).lower(), item.facts.get("sar:product_type")) == ("sentinel-1", "GRD")
+    if POLARISATION.fullmatch(band.name) and not units and (scene.units == "dn" or (is_grd and scene.units == "unknown")):
+        raise SceneError(
+            f"asset {band.asset} of item {item.id} holds raw numbers of a radar, and the item names no schema-calibration-"
+            f"{band.name} by which they become sigma nought: open the product itself, or the raw numbers with --units dn"
+        )
     source, told = scene.source, {b.number: b for b in item.bands if b.href == band.href}
     if not isinstance(source, RasterSource) or not told:
         return scene
@@ -351,8 +413,11 @@ def _open_asset(item: Item, band: AssetBand, open_file, units: str | None, nodat
 
     if silent:
         source = replace(source, scales=fill(source.scales, "scale", 1.0), offsets=fill(source.offsets, "offset", 0.0))
+    is_sentinel2 = scene.units == "dn10000" and "s2:processing_baseline" in item.facts
+    if is_sentinel2 and not item.taken_off and set(source.offsets) == {0.0}:
+        source = replace(source, offsets=(offset_since(str(item.facts["s2:processing_baseline"])),) * source.count)
     if nodata is None and set(source.nodata) == {None} and not source.mask:
-        source = replace(source, nodata=fill(source.nodata, "nodata", None))
+        source = replace(source, nodata=fill((0.0,) * source.count if is_sentinel2 else source.nodata, "nodata", None))
     return replace(scene, source=source)
 
 
