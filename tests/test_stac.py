@@ -154,6 +154,44 @@ def test_classes_are_not_mixed_when_they_come_to_a_finer_grid(tmp_path):
         np.testing.assert_array_equal(whole(scene).data[1], np.kron(classes, np.ones((2, 2))))
 
 
+def test_bands_of_sentinel_2_are_found_by_their_own_names_whatever_the_catalogue_calls_them(tmp_path):
+    data, assets = {}, {}
+    for i, (name, common) in enumerate((("red", "red"), ("rededge1", "rededge"), ("rededge2", "rededge"), ("nir08", "nir08"))):
+        data[name] = image(tmp_path / f"{name}.tif", seed=i)[0]
+        assets[name] = {"href": f"./{name}.tif", "type": TIFF, "eo:bands": [{"name": name, "common_name": common}]}
+    path = save(tmp_path / "item.json", item(assets, platform="sentinel-2b"))
+    scene = open_scene(path)
+    assert scene.bands == tuple(data)
+    for known, name in (("B04", "red"), ("B05", "rededge1"), ("B06", "rededge2"), ("B8A", "nir08")):
+        np.testing.assert_array_equal(whole(scene.select(known)).data[0], data[name])
+        np.testing.assert_array_equal(whole(open_scene(path, bands=known)).data[0], data[name])
+    other = open_scene(save(path, item(assets, platform="sentinel-3a")))
+    with pytest.raises(SceneError, match="has no band B04"):
+        other.select("B04")
+
+
+def test_of_a_band_in_several_sizes_the_finest_is_read_and_the_others_by_their_asset(tmp_path):
+    fine, coarse = image(tmp_path / "f.tif"), image(tmp_path / "c.tif", shape=(45, 60), size=20.0)
+    told = {"type": TIFF, "bands": [{"name": "B02", "eo:common_name": "blue"}]}
+    assets = {"B02_20m": {"href": "./c.tif", "gsd": 20, **told}, "B02_10m": {"href": "./f.tif", "gsd": 10, **told}}
+    path = save(tmp_path / "item.json", item(assets, version="1.1.0", constellation="sentinel-2"))
+    np.testing.assert_array_equal(whole(open_scene(path)).data, fine)
+    np.testing.assert_array_equal(whole(open_scene(path, bands="B02_20m")).data, coarse)
+
+
+def test_temperatures_are_no_reflectance_and_with_the_panchromatic_band_wait_to_be_named(tmp_path):
+    assets, reflectance = {}, {"scale": 2.75e-5, "offset": -0.2}
+    kelvin = {"scale": 0.00341802, "offset": 149.0, "unit": "kelvin"}
+    for name, told in (("red", reflectance), ("lwir11", kelvin), ("pan", reflectance | {"unit": "1"})):
+        image(tmp_path / f"{name}.tif")
+        bands = {"eo:bands": [{"name": f"X_{name}", "common_name": name}], "raster:bands": [told]}
+        assets[name] = {"href": f"./{name}.tif", "type": TIFF, **bands}
+    path = save(tmp_path / "item.json", item(assets))
+    assert open_scene(path).bands == ("X_red",) and open_scene(path, bands="pan,red").units == "reflectance"
+    assert open_scene(path, bands="lwir11").units == "kelvin"
+    assert open_scene(save(path, item({"lwir11": assets["lwir11"]}))).units == "kelvin"
+
+
 def test_a_mosaic_has_the_facts_that_all_its_items_have(tmp_path):
     path, _ = tiles(tmp_path, [(5e5, 6e6), (5e5 + 1200, 6e6)])
     document = json.loads(path.read_text())

@@ -76,8 +76,13 @@ class BlockCache:
                     del self._decoding[(what, *at)]
             for future in waiting.values():
                 future.set_exception(error)
+            for at in (at for at in others if at < next(iter(waiting))):
+                decode(*at)  # whatever other threads do, the error is that of the first block that has one
             raise
-        return found | {at: future.result() for at, future in others.items()}
+        for at, future in others.items():
+            # What another thread met may have been an error of another block.
+            found[at] = decode(*at) if future.exception() else future.result()
+        return found
 
     def _keep(self, key: Key, block: np.ndarray, scan: tuple[range, range]):
         with self._lock:

@@ -27,6 +27,8 @@ UNIT_WORDS = {
     "dn": "dn",
     "dn10000": "dn10000",
     "rgb": "rgb",
+    "kelvin": "kelvin",
+    "k": "kelvin",
 }
 
 TIME_TAGS = ("datetime", "acquisition_datetime", "acquisitiondatetime", "acquisition_time", "acquisition_date")

@@ -242,6 +242,8 @@ class RasterSource:
         if local := local_file(self.path):
             found, path = os.stat(local), self.path if local != self.path else os.path.abspath(self.path)
             return {"path": path, "size": found.st_size, "mtime": found.st_mtime_ns, **judged}
+        if not is_remote(self.path) and ":" not in self.path and "/vsicurl" not in self.path and "/vsimem" not in self.path:
+            raise SceneError(f"{self.path} is no longer there: bring it back, then run again to resume")
         h, w = self.shape
         middle = Window(h // 2, w // 2, 64, 64) & Window(0, 0, h, w)
         data, _ = self.read(middle, tuple(range(1, self.count + 1)))

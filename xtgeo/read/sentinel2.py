@@ -55,6 +55,13 @@ def is_sentinel2(archive: Archive) -> bool:
     return bool(archive.find(METADATA.match)) or any("GRANULE/" in path for *_, path in _images(archive))
 
 
+def other_names(*names: str) -> tuple[str, ...]:
+    """All names, in lower case, of the band that has one of these; none where there is none such."""
+    asked = {name.lower() for name in names}
+    known = {band: (band.lower(), *names) for band, (_, *names) in BANDS.items()}
+    return next((told for told in known.values() if asked & set(told)), ())
+
+
 def offset_of(path: str) -> float:
     """What the processor added to the numbers, taken off again; by the product's name in the path."""
     found = re.search(r"_MSIL\w+?_\d{8}T\d{6}_N(\d\d)\d\d_", path, re.IGNORECASE)

@@ -8,12 +8,12 @@ Reads the JSON itself: of the extensions eo, raster and sar, and of the common b
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import count
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -28,7 +28,7 @@ from xtgeo.read.raster import RasterSource
 from xtgeo.read.regrid import on_grid
 from xtgeo.read.remote import LARGEST_TEXT, fetch, is_url
 from xtgeo.read.sentinel1_item import open_item_images, radar_files
-from xtgeo.read.sentinel2 import offset_since
+from xtgeo.read.sentinel2 import offset_since, other_names
 from xtgeo.read.stack import RASTERS, StackSource
 from xtgeo.read.trust import refuse_absurd, refuse_place, resolve, safe_json
 from xtgeo.scene import Scene
@@ -213,16 +213,22 @@ def _item(item: object, home: str, *, was_there: bool) -> Item:
     told = told if isinstance(told, Mapping) else {}
     time = moment(*(text for key in ("datetime", "start_datetime") if isinstance(text := told.get(key), str)))
     facts = {k: v for k, v in told.items() if (k in FACTS or k.startswith(FACT_PREFIXES)) and isinstance(v, str | int | float)}
-    order, bands = count(), []
+    names: dict[str, int] = {}
+    bands = []
     for key, asset in item["assets"].items():
         if isinstance(asset, Mapping) and isinstance(asset.get("href"), str) and _is_image(asset):
-            bands += [(_rank(band, asset, next(order)), band) for band in _asset_bands(str(key), asset)]
+            for band in _asset_bands(str(key), asset):
+                bands.append((_rank(band, asset, names.setdefault(band.name, len(names))), band))
     bands = [band for _, band in sorted(bands, key=lambda pair: pair[0])]
     taken_off = told.get("earthsearch:boa_offset_applied") is True
     if taken_off:  # earth-search tells of -0.1 all the same
         bands = [replace(band, offset=0.0 if band.offset == -0.1 else band.offset) for band in bands]
     if any(band.told for band in bands):  # then what is not described is a mask or a picture
         bands = [replace(band, extra=band.extra or not band.told) for band in bands]
+    if not all(band.extra or _is_aside(band) for band in bands):
+        bands = [replace(band, extra=band.extra or _is_aside(band)) for band in bands]
+    if str(facts.get("constellation") or facts.get("platform")).lower().startswith("sentinel-2"):
+        bands = [replace(band, aliases=(*band.aliases, *other_names(band.name, *band.aliases))) for band in bands]
     seen: set[str] = set()
     for i, band in enumerate(bands):
         bands[i] = replace(band, extra=band.extra or band.name in seen)
@@ -245,8 +251,15 @@ def _is_image(asset: Mapping) -> bool:
 
 
 def _rank(band: AssetBand, asset: Mapping, order: int) -> tuple:
-    """Data before pictures, an asset for the band alone before one for several, GeoTIFF before JPEG 2000."""
-    return band.extra, len(_described(asset)) > 1, "jp2" in str(asset.get("type")).lower(), order
+    """Data before pictures, an asset for the band alone before one for several, GeoTIFF before JPEG 2000, small pixels first."""
+    gsd = asset.get("gsd")
+    size = gsd if isinstance(gsd, int | float) else math.inf
+    return band.extra, len(_described(asset)) > 1, "jp2" in str(asset.get("type")).lower(), order, size
+
+
+def _is_aside(band: AssetBand) -> bool:
+    """Whether a band does not belong with those of reflectance: temperature, and the panchromatic band."""
+    return band.units == "kelvin" or "pan" in band.aliases
 
 
 def _described(asset: Mapping) -> list[Mapping]:
@@ -273,8 +286,9 @@ def _asset_bands(key: str, asset: Mapping) -> list[AssetBand]:
         polarisation = POLARISATION.search((name or (key if len(described) == 1 else "")).lower())
         own = (polarisation and polarisation[1]) or name or (key if len(described) == 1 else f"{key}_{number}")
         scale, offset = (_number(band, *keys) for keys in (("raster:scale", "scale"), ("raster:offset", "offset")))
-        units = UNIT_WORDS.get(_text(band, "unit", "raster:unit").lower())
-        if units is None and scale is not None and 0 < scale < 0.01:
+        unit = _text(band, "unit", "raster:unit").lower()
+        units = UNIT_WORDS.get(unit)
+        if unit in ("", "1") and scale is not None and 0 < scale < 0.01:
             units = "reflectance"
         found.append(
             AssetBand(

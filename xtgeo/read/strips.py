@@ -66,9 +66,12 @@ class Strips:
             self._fill(view[row * width : (row + 1) * width], begin + row * pitch)
 
     def _fill(self, view: memoryview, begin: int):
-        descriptor, done = self._descriptor(), 0
+        done = 0
         while done < len(view):
-            got = os.preadv(descriptor, [view[done:]], begin + done)
+            try:
+                got = os.preadv(self._descriptor(), [view[done:]], begin + done)
+            except OSError as error:
+                raise SceneError(f"cannot read {self.path}: {error.strerror}; bring it back, then run again to resume") from error
             if not got:
                 raise SceneError(f"cannot read {self.path}: it ends too early; copy or download it again")
             done += got
