@@ -65,7 +65,7 @@ def learnt(request):
     if request.param == "faster_rcnn":
         model.detector.roi_heads.fg_bg_sampler.batch_size_per_image = 64
     optimizer = torch.optim.AdamW(model.train().parameters(), lr=1e-3)
-    for _ in range(32):
+    for _ in range(24):
         losses = model(*map(list, zip(*scenes, strict=True)))
         optimizer.zero_grad()
         sum(losses.values()).backward()

@@ -4,11 +4,13 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+from forked import Forked
 from xtgeo.cli import main
 
 
@@ -187,38 +189,43 @@ def test_existing_outputs_stay_unless_told(xtgeo, radar, tmp_path):
     assert len(gpd.read_file(out, layer="detections")) > 0
 
 
+def command(*words, file_bytes=None):
+    """For a process of its own, whose files may grow to a number of bytes only."""
+    # Where the tests run in the background the shell has them ignore Ctrl-C, and so would the process.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if file_bytes:
+        import resource
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    sys.argv = ["xtgeo", *map(str, words)]
+    main()
+
+
 def test_ctrl_c_says_how_to_go_on(tmp_path):
-    """In a process of its own, on a scene large enough to be caught in the middle."""
+    """On a scene of nine tiles, to be caught in the middle."""
     from xtgeo import simulate
 
     piece = simulate.sentinel1((600, 600), seed=1, land=False, nodata=False)
-    path = write(tmp_path / "large.tif", np.tile(piece.data, (1, 10, 10)), compress="deflate")
-    command = [sys.executable, "-m", "xtgeo.cli", "segment", path, "--bands", "vv=1,vh=2", "--units", "db"]
+    path = write(tmp_path / "large.tif", np.tile(piece.data, (1, 5, 5)))
     outputs = "--out", tmp_path / "v.gpkg", "--scores", tmp_path / "s.tif"  # scores make a tile large enough to be noticed
-    # Where the tests run in the background the shell has them ignore Ctrl-C, and so would the process.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen([*command, *outputs], stderr=subprocess.PIPE, text=True)
-    signal.signal(signal.SIGINT, before)
+    run = Forked(tmp_path / "err", command, "segment", path, "--bands", "vv=1,vh=2", "--units", "db", *outputs)
     journal = tmp_path / ".v.gpkg.journal"
     deadline = time.monotonic() + 120
     while not journal.exists() or journal.stat().st_size < 30_000:
-        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
+        assert run.process.is_alive() and time.monotonic() < deadline, run.errors.read_text()
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGINT)
-    err = process.communicate(timeout=120)[1]
-    assert process.returncode == 130 and err.splitlines()[-1] == "interrupted: run again to resume"
+    os.kill(run.process.pid, signal.SIGINT)
+    code, err = run.end()
+    assert code == 130 and err.splitlines()[-1] == "interrupted: run again to resume"
     assert "Traceback" not in err and not (tmp_path / "v.gpkg").exists() and journal.exists()
 
 
 def test_a_full_disk_is_one_line_and_nothing_half_written(radar, tmp_path):
     """A file may grow to a few kilobytes only: the journal cannot be kept."""
-    code = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        "import xtgeo.cli, xtgeo.job; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); "
-        f"sys.argv = ['xtgeo', 'segment', {str(radar)!r}, '--out', {str(tmp_path / 'v.gpkg')!r}]; xtgeo.cli.main()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 1 and one_line(done.stderr, "cannot be written") and not (tmp_path / "v.gpkg").exists()
+    words = "segment", radar, "--out", tmp_path / "v.gpkg"
+    code, err = Forked(tmp_path / "err", partial(command, file_bytes=3000), *words).end()
+    assert code == 1 and one_line(err, "cannot be written") and not (tmp_path / "v.gpkg").exists()
 
 
 def test_help_is_quick_and_loads_nothing_heavy():

@@ -1,6 +1,7 @@
+import itertools
 import json
-import subprocess
-import sys
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import pytest
 import rasterio
 import shapely
 import torch
+from forked import Forked
 from rasterio.features import rasterize
 from torch import nn
 
 from xtgeo import Model, Spec, open_scene, segment
 from xtgeo.errors import JournalError, OutputError, PlanError, SceneError, XtgeoError
+from xtgeo.journal import Journal
 
 SPEC = Spec(
     name="bright",
@@ -127,22 +130,17 @@ def test_the_same_run_gives_the_same_bytes(path, model, tmp_path):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
 
-KILLED = """
-import os, sys
-sys.path.insert(0, {tests!r})
-import test_job, xtgeo.journal
-from pathlib import Path
-put, count = xtgeo.journal.Journal.put, 0
-def put_and_die(self, *args, **kwargs):
-    global count
-    put(self, *args, **kwargs)
-    count += 1
-    if count == {after}:
-        os.kill(os.getpid(), 9)
-xtgeo.journal.Journal.put = put_and_die
-folder = Path({folder!r})
-test_job.run({scene!r}, test_job.Model(test_job.Bright(), test_job.SPEC), out=folder / "v.gpkg", mask=folder / "m.tif")
-"""
+def killed(folder, scene, after):
+    """A run whose process is killed once `after` tiles are in the journal."""
+    put, tiles = Journal.put, itertools.count(1)
+
+    def put_and_die(*args, **options):
+        put(*args, **options)
+        if next(tiles) == after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Journal.put = put_and_die
+    run(scene, Model(Bright(), SPEC), out=folder / "v.gpkg", mask=folder / "m.tif")
 
 
 @pytest.mark.parametrize("after", [1, 7, 14])
@@ -150,8 +148,7 @@ def test_a_killed_run_continues_to_the_same_bytes(path, model, tmp_path, after):
     for folder in ("whole", "killed"):
         (tmp_path / folder).mkdir()
     run(path, model, out=tmp_path / "whole/v.gpkg", mask=tmp_path / "whole/m.tif")
-    code = KILLED.format(tests=str(Path(__file__).parent), after=after, folder=str(tmp_path / "killed"), scene=str(path))
-    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    assert Forked(tmp_path / "err", killed, tmp_path / "killed", path, after).end() == (-signal.SIGKILL, "")
     assert all(p.name.startswith(".v.gpkg.journal") for p in (tmp_path / "killed").iterdir())
     result = run(path, model, out=tmp_path / "killed/v.gpkg", mask=tmp_path / "killed/m.tif")
     assert result.summary.tiles_resumed == after

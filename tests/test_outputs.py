@@ -2,10 +2,10 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import geopandas as gpd
 import numpy as np
@@ -16,6 +16,7 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
+from forked import Forked
 from odc.geo.geobox import GeoBox
 from pandas.testing import assert_frame_equal
 from pyproj import Transformer
@@ -36,7 +37,7 @@ from xtgeo.peaks import Peaks
 from xtgeo.points import describe_points
 from xtgeo.scene import Block, Scene
 from xtgeo.window import Window
-from xtgeo.write import FORMATS, RasterSink, VectorSink, read_tables
+from xtgeo.write import FORMATS, RasterSink, VectorSink, dataset, read_tables
 from xtgeo.write.warp import plan_warp
 
 SHAPE = (700, 531)
@@ -242,29 +243,31 @@ def test_layers_that_others_put_into_a_dataset_stay(tmp_path):
         assert db.execute("SELECT count(*) FROM rtree_detections_geom").fetchone() == (43,)
 
 
-ADD = """
-import os, signal, sys
-from pathlib import Path
-from xtgeo.write import dataset
-{before}
-for source in sys.argv[2:]:
-    dataset.append_tables(dataset.read_tables(source), Path(sys.argv[1]))
-"""
+def add(path, sources, before=None):
+    """Adds scenes to a dataset, in another process, after something was done there."""
+    if before:
+        before()
+    for source in sources:
+        dataset.append_tables(read_tables(source), path)
 
 
-def add(path, *sources, before=""):
-    """Another process that adds scenes to a dataset."""
-    return subprocess.Popen(
-        [sys.executable, "-c", ADD.format(before=before), str(path), *map(str, sources)], stderr=subprocess.PIPE
-    )
+def die_at(module, name):
+    """The process is killed where this is called next."""
+    setattr(sys.modules[module], name, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def limit():
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, resource.RLIM_INFINITY))
 
 
 def test_processes_that_add_at_the_same_time_wait_for_each_other(tmp_path):
     names = [f"{name}{i}" for name in "ab" for i in range(4)]
     sources = [save(tmp_path / f"{name}.gpkg", scattered(4, scene_id=name), name) for name in names]
     paths = [tmp_path / "all.gpkg", tmp_path / "all.parquet"]
-    running = [add(path, *sources[i::2]) for path in paths for i in range(2)]
-    assert [p.communicate()[1][-2000:] for p in running] == [b""] * 4
+    running = [Forked(tmp_path / f"{path.suffix}{i}", add, path, sources[i::2]) for path in paths for i in range(2)]
+    assert [run.end() for run in running] == [(0, "")] * 4
     for path in paths:
         assert read_tables(path).scene_ids == set(names) and len(read_tables(path).detections) == 4 * len(names)
 
@@ -274,23 +277,26 @@ def test_a_kill_or_a_full_disk_while_a_scene_is_added_leaves_what_was_there(tmp_
     second = save(tmp_path / "b.gpkg", scattered(9, scene_id="b"), "b")
     paths, full = {}, save(tmp_path / "full.gpkg", append=True)
     held = full.read_bytes()
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, resource.RLIM_INFINITY))"
-    stopped = add(full, second, before=limit)
-    for name, where in (("rows.gpkg", "dataset.check_layers"), ("sync.gpkg", "os.fsync"), ("sync.parquet", "os.fsync")):
+    stopped = Forked(tmp_path / "full", add, full, [second], limit)
+    for name, where in (
+        ("rows.gpkg", (dataset.__name__, "check_layers")),
+        ("sync.gpkg", ("os", "fsync")),
+        ("sync.parquet", ("os", "fsync")),
+    ):
         path = save(tmp_path / name, append=True)
         files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
-        killed = add(path, second, before=f"{where} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)")
+        killed = Forked(tmp_path / f"{name}.err", add, path, [second], partial(die_at, *where))
         paths[path] = killed, files, [file.read_bytes() for file in files]
     for path, (killed, files, before) in paths.items():
-        killed.communicate()
-        assert killed.returncode == -signal.SIGKILL and list(tmp_path.rglob(f"*{path.stem}*partial*")) + list(
+        assert killed.end() == (-signal.SIGKILL, "") and list(tmp_path.rglob(f"*{path.stem}*partial*")) + list(
             path.glob(".*partial*")
         )
         assert [file.read_bytes() for file in files] == before and read_tables(path).scene_ids == {"a"}
         save(path, scattered(9, scene_id="b"), "b", append=True)
         assert read_tables(path).scene_ids == {"a", "b"}
-    last = stopped.communicate()[1].decode().splitlines()[-1]
-    assert "xtgeo.errors.OutputError" in last and "full.gpkg cannot be written" in last and full.read_bytes() == held
+    code, err = stopped.end()
+    last = err.splitlines()[-1]
+    assert code == 1 and "xtgeo.errors.OutputError" in last and "full.gpkg cannot be written" in last and full.read_bytes() == held
     assert not list(tmp_path.rglob("*partial*"))
 
 
