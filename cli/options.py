@@ -19,6 +19,13 @@ class Land(StrEnum):
     off = "off"
 
 
+class OnError(StrEnum):
+    """What --on-error may be."""
+
+    fail = "fail"
+    mask = "mask"
+
+
 SceneArgument = Annotated[
     list[str],
     typer.Argument(
@@ -79,7 +86,7 @@ InfrastructureRadiusOption = Annotated[
 CrsOption = Annotated[
     str | None, typer.Option("--crs", help="CRS of the vectors; default: the scene's, EPSG:4326 for GCPs.")
 ]
-QuicklookOption = Annotated[str | None, typer.Option("--quicklook", help="Picture with what was found, .png")]
+QuicklookOption = Annotated[str | None, typer.Option("--quicklook", help="Picture with what was found, .png or .jpg")]
 StacOption = Annotated[str | None, typer.Option("--stac", help="STAC Item that tells of the run and its outputs, .json")]
 AppendOption = Annotated[
     bool, typer.Option("--append", help="Add to a dataset of many scenes: --out is a .gpkg, or a folder named .parquet.")
@@ -91,6 +98,10 @@ MemoryOption = Annotated[
 ]
 ContextOption = Annotated[
     str, typer.Option("--context", help="How far regions exchange information: tile, or scene (two passes).")
+]
+OnErrorOption = Annotated[
+    OnError,
+    typer.Option("--on-error", help="A tile that cannot be read ends the run (fail), or is nodata and told of (mask)."),
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 UngeoreferencedOption = Annotated[

@@ -81,6 +81,8 @@ class Work:
     scene: Scene
     plan: Plan
     keep: Keep
+    lenient: bool
+    """Whether a tile that cannot be read is one without a valid pixel, with the reason as one more answer, "unreadable"."""
 
 
 class Slots:
@@ -183,15 +185,17 @@ class Cluster:
         tiles: Iterable[int],
         keep: Keep,
         *,
+        lenient: bool = False,
         looked: Callable[[int], None] | None = None,
         priority: int = 0,
     ) -> Iterator[tuple[int, dict[str, bytes]]]:
         """(tile, what is kept of it), as they are done, in no order; see `xtgeo.predict`.
 
+        lenient: a tile that cannot be read has the reason among what is kept, as "unreadable", instead of ending the work.
         Of several scenes that are computed at the same time, the one of higher `priority` goes first.
         """
         scene = adapt(scene, self._model.spec).with_cache(plan.cache)
-        work, told = Work(self._weights, scene, plan, keep), None
+        work, told = Work(self._weights, scene, plan, keep, lenient), None
         if plan.context == "scene":
             told = self._tell(work, looked, priority)
         yield from self._run(_answer, work, tiles, told, priority)
@@ -283,7 +287,9 @@ def _weights(name: str) -> Weights:
 
 def _answer(work: Work, tile: int, news: torch.Tensor | None) -> dict[str, bytes]:
     ready, at = _weights(work.weights).ready(work.plan.engine), work.plan.nest[tile]
-    return work.keep(answer(ready, read(work.scene, at), at, work.scene.bands, news))
+    missed = {} if work.lenient else None
+    kept = work.keep(answer(ready, read(work.scene, at, missed), at, work.scene.bands, news))
+    return {**kept, "unreadable": missed[tile].encode()} if missed else kept
 
 
 def _look(work: Work, tile: int, news: None) -> tuple[torch.Tensor, torch.Tensor] | None:

@@ -167,6 +167,7 @@ def predict(
     max_memory: int | None = None,
     context: str = "tile",
     looked: Callable[[int], None] | None = None,
+    unreadable: dict[int, str] | None = None,
 ) -> Iterator[Block]:
     """Class probabilities, tile by tile: Blocks of (classes, y, x) float32 in 0..1 on the tiles' cores.
 
@@ -176,7 +177,8 @@ def predict(
     The cores partition the scene and come in row-major order. Where nothing was measured the probability is 0 and
     `valid` False. `tiles` restricts the work to some positions in the nest. With `context` "scene" all tiles are looked at
     once before the first answer, and `looked` is called with their number so far. Results do not depend on the number
-    of workers or on the regions per batch.
+    of workers or on the regions per batch. With `unreadable` a tile whose pixels cannot be read is not measured anywhere, and
+    is put there with the reason, before it comes.
     """
     if model.spec.task == "classify":
         raise ModelError(f"{model.spec.name} gives one answer for a whole scene: use xtgeo.classify")
@@ -189,7 +191,7 @@ def predict(
     def work(block: Block | None, tile: Tile) -> Block:
         return answer(ready, block, tile, scene.bands, None if told is None else told[tile.core])
 
-    yield from _stream(scene, wanted, engine, work)
+    yield from _stream(scene, wanted, engine, work, unreadable)
 
 
 def classify(
@@ -266,7 +268,11 @@ def _all_threads(engine: Engine) -> Iterator[None]:
 
 
 def _stream(
-    scene: Scene, tiles: Iterable[Tile], engine: Engine, work: Callable[[Block | None, Tile], T]
+    scene: Scene,
+    tiles: Iterable[Tile],
+    engine: Engine,
+    work: Callable[[Block | None, Tile], T],
+    unreadable: dict[int, str] | None = None,
 ) -> Iterator[T]:
     """`work` on every tile's pixels (None where there is none to see), in forward threads; results in the tiles' order."""
     stop = threading.Event()
@@ -277,7 +283,7 @@ def _stream(
         pending: deque[Future[T]] = deque()
         try:
             for tile in tiles:
-                block = readers.submit(lambda tile=tile: None if stop.is_set() else read(scene, tile))
+                block = readers.submit(lambda tile=tile: None if stop.is_set() else read(scene, tile, unreadable))
                 pending.append(workers.submit(lambda block=block, tile=tile: work(block.result(), tile)))
                 while len(pending) > engine.workers + AHEAD:
                     yield pending.popleft().result()
@@ -289,11 +295,17 @@ def _stream(
                 future.cancel()
 
 
-def read(scene: Scene, tile: Tile) -> Block | None:
-    """The tile's pixels; None where there is none to see."""
-    if not scene.maybe_valid(tile.core):
+def read(scene: Scene, tile: Tile, unreadable: dict[int, str] | None = None) -> Block | None:
+    """The tile's pixels; None where there is none to see. With `unreadable` also where they cannot be read: the reason goes there."""
+    try:
+        if not scene.maybe_valid(tile.core):
+            return None
+        block = scene.read(tile.full)
+    except SceneError as e:
+        if unreadable is None:
+            raise
+        unreadable[tile.index] = str(e)
         return None
-    block = scene.read(tile.full)
     m = tile.core.y - tile.full.y
     return block if block.valid[m : m + tile.core.h, m : m + tile.core.w].any() else None
 

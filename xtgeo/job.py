@@ -12,8 +12,8 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial, wraps
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ from xtgeo.engine import Engine, pick_device
 from xtgeo.errors import ModelError, OutputError, SceneError
 from xtgeo.infer import Plan, plan, predict
 from xtgeo.item import check_item, describe_run, write_item
-from xtgeo.journal import Journal
+from xtgeo.journal import DamagedJournal, Journal, is_placed
 from xtgeo.masks import Masks, Overlay
 from xtgeo.merge import merge
 from xtgeo.model import Model, Spec
@@ -38,9 +38,10 @@ from xtgeo.outline import NODATA
 from xtgeo.peaks import Peaks, find_peaks, merge_peaks, outline_peaks
 from xtgeo.points import describe_points
 from xtgeo.read.area import pixels_inside, read_area
+from xtgeo.read.holes import with_holes
 from xtgeo.scene import Block, Scene
-from xtgeo.window import Nest
-from xtgeo.write import FORMATS, RasterSink, VectorSink, check_crs, check_target, quicklook, together, write_picture
+from xtgeo.window import Nest, Window
+from xtgeo.write import FORMATS, PICTURES, RasterSink, VectorSink, check_crs, check_target, quicklook, together, write_picture
 from xtgeo.write.dataset import check_dataset, crs_of_dataset
 from xtgeo.write.warp import plan_warp
 
@@ -60,9 +61,10 @@ FACTS = {
     "relative_orbit": "sat:relative_orbit",
 }
 """Fields of objects, and what `Scene.facts` calls them."""
-SUFFIXES = {"out": FORMATS, "mask": (".tif", ".tiff"), "scores": (".tif", ".tiff"), "quicklook": (".png",), "stac": (".json",)}
+SUFFIXES = {"out": FORMATS, "mask": (".tif", ".tiff"), "scores": (".tif", ".tiff"), "quicklook": PICTURES, "stac": (".json",)}
 
 MASKS = Masks()
+ON_ERROR = "fail", "mask"
 Call = Callable[..., Any]
 """Calls a function with arguments where pixels are read: here, or on a worker."""
 
@@ -95,6 +97,8 @@ class Summary:
     """With `warp`: how far GDAL's thin plate is from the control points' own surface."""
     note: str | None = None
     """What the user should know of what was not done, in one line."""
+    unreadable: list[dict] = field(default_factory=list)
+    """With `on_error` "mask", tiles that could not be read: y, x, h, w in pixels of the scene, and the reason."""
 
     def __str__(self) -> str:
         objects = f"{self.objects} object{'s' * (self.objects != 1)}"
@@ -135,6 +139,7 @@ def segment(
     context: str = "tile",
     like: Plan | None = None,
     client: Client | None = None,
+    on_error: str = "fail",
     overwrite: bool = False,
     append: bool = False,
     allow_ungeoreferenced: bool = False,
@@ -143,14 +148,15 @@ def segment(
     """Every object of the scene, whole and once, and the files that were asked for.
 
     `out` takes outlines (.gpkg, .geojson, .fgb, .parquet, .csv), `mask` class labels and `scores` probabilities as
-    COGs on the scene's grid or, with `warp`, on a map in that CRS, `quicklook` a PNG, `stac` a STAC Item (.json).
+    COGs on the scene's grid or, with `warp`, on a map in that CRS, `quicklook` a picture (.png, .jpg), `stac` a STAC Item (.json).
     `threshold` is the probability that counts and `min_area` the smallest
     object in square metres (None: the model's), `crs` that of the outlines (None: the scene's, EPSG:4326 for GCPs),
     `max_memory` in bytes for the whole process. `context` "scene" lets all regions of the scene exchange information,
     not those of a tile alone, in two passes. `like`: tiles and number format are those of this plan, so that many scenes are
     computed alike; device, dtype and max_memory then count no more. `client`: a dask.distributed Client whose workers compute the
-    tiles; max_memory is then the limit of each. `progress(tiles done, tiles in all, pixels done now)` is
-    called after each tile of each pass.
+    tiles; max_memory is then the limit of each. `on_error`: a tile whose pixels cannot be read ends the run ("fail"), or is nodata
+    in every output and told of in the table `run` and in the summary ("mask"). `progress(tiles done, tiles in all, pixels done
+    now)` is called after each tile of each pass.
 
     Only tiles that meet the polygons of `aoi` are looked at, and what is centred in them is kept; `masks` says what is done about
     land and known works, which changes outlines and points, not `mask` and `scores`.
@@ -163,7 +169,7 @@ def segment(
 
     Raises the children of XtgeoError: the scene does not fit the model, an output exists, memory does not suffice.
     """
-    scene, spec = _ready(scene, model, "segment", allow_ungeoreferenced), model.spec
+    scene, spec = _ready(scene, model, "segment", allow_ungeoreferenced, on_error), model.spec
     threshold = spec.threshold if threshold is None else threshold
     if min_area is None:
         min_area = spec.min_area if scene.is_georeferenced else 0.0
@@ -173,7 +179,7 @@ def segment(
 
     decode = partial(_decode, threshold=threshold, area=area, wanted=frozenset(targets))
 
-    def objects(journal: Journal, origin: Origin, call: Call) -> Detections:
+    def objects(scene: Scene, journal: Journal, origin: Origin, call: Call) -> Detections:
         whole = merge(Fragments.from_bytes(packed) for _, packed in journal.get("fragments"))
         detections = describe(whole, scene.grid, shape=scene.shape, classes=spec.classes, origin=origin)
         if area is not None:
@@ -183,8 +189,8 @@ def segment(
     return _run(
         scene, model, targets, decode, objects, area=area, overlay=overlay, crs=crs, threshold=threshold,
         options={"min_area": min_area},
-        device=device, dtype=dtype, max_memory=max_memory, context=context, like=like, client=client, overwrite=overwrite,
-        append=append, progress=progress, warp=warp,
+        device=device, dtype=dtype, max_memory=max_memory, context=context, like=like, client=client, on_error=on_error,
+        overwrite=overwrite, append=append, progress=progress, warp=warp,
     )  # fmt: skip
 
 
@@ -205,6 +211,7 @@ def detect(
     context: str = "tile",
     like: Plan | None = None,
     client: Client | None = None,
+    on_error: str = "fail",
     overwrite: bool = False,
     append: bool = False,
     allow_ungeoreferenced: bool = False,
@@ -215,7 +222,8 @@ def detect(
     Arguments, interruption and errors as in `segment`; the fields are those of `xtgeo.points`. Of points closer than the
     model's `separation` the one with the higher score stays, also across tiles.
     """
-    scene, spec = _ready(scene, model, "segment" if model.spec.points else "detect", allow_ungeoreferenced), model.spec
+    spec, task = model.spec, "segment" if model.spec.points else "detect"
+    scene = _ready(scene, model, task, allow_ungeoreferenced, on_error)
     threshold = spec.threshold if threshold is None else threshold
     area, overlay = None if aoi is None else read_area(aoi, scene), masks.over(scene)
     targets = _targets(scene, [aoi, *masks.files], crs, overwrite, append, out=out, quicklook=quicklook, stac=stac)
@@ -225,7 +233,7 @@ def detect(
     if spec.points:
         decode = partial(_decode, threshold=threshold, area=area, wanted=frozenset(targets))
 
-    def objects(journal: Journal, origin: Origin, call: Call) -> Detections:
+    def objects(scene: Scene, journal: Journal, origin: Origin, call: Call) -> Detections:
         parts = [_outlines(journal, spec)] if spec.points else (Peaks.from_bytes(p) for _, p in journal.get("peaks"))
         whole = merge_peaks(parts, radius=radius)
         sigma0 = contrast = np.full((len(scene.bands), len(whole)), np.nan)
@@ -244,8 +252,8 @@ def detect(
 
     return _run(
         scene, model, targets, decode, objects, area=area, overlay=overlay, crs=crs, threshold=threshold, options={},
-        device=device, dtype=dtype, max_memory=max_memory, context=context, like=like, client=client, overwrite=overwrite,
-        append=append, progress=progress,
+        device=device, dtype=dtype, max_memory=max_memory, context=context, like=like, client=client, on_error=on_error,
+        overwrite=overwrite, append=append, progress=progress,
     )  # fmt: skip
 
 
@@ -256,13 +264,17 @@ def _outlines(journal: Journal, spec: Spec) -> Peaks:
     return outline_peaks(whole.geometry, whole.score_max, gsd=spec.gsd, blur=spec.blur)
 
 
-def _ready(scene: Scene, model: Model, task: str, allow_ungeoreferenced: bool) -> Scene:
+def _ready(scene: Scene, model: Model, task: str, allow_ungeoreferenced: bool, on_error: str) -> Scene:
     """The scene as the model reads it; refused where the model is for something else, or the scene has no place."""
     spec = model.spec
     if spec.task != task:
         other = "load_model(...).net(images)" if spec.task == "boxes" else f"xtgeo.{spec.task}"
         raise ModelError(f"{spec.name} is a model of task {spec.task}, not {task}: use {other}, or another model")
-    scene = adapt(scene, spec)
+    if on_error not in ON_ERROR:
+        raise ValueError(f"on_error is {on_error!r}: choose {' or '.join(ON_ERROR)}")
+    # Samples are read on the way, which may be what cannot be read.
+    source = scene.source
+    scene = replace(adapt(with_holes(scene) if on_error == "mask" else scene, spec), source=source)
     if not scene.is_georeferenced and not allow_ungeoreferenced:
         raise SceneError(
             f"{scene.id} has neither a CRS with a geotransform nor ground control points, so results have no place on the "
@@ -274,6 +286,7 @@ def _ready(scene: Scene, model: Model, task: str, allow_ungeoreferenced: bool) -
 def _targets(scene: Scene, beside: list, crs: str | None, overwrite: bool, append: bool, **paths) -> dict[str, Path]:
     """The outputs that were asked for, by name; refused where one cannot be written, before any work is done."""
     targets = {name: Path(path) for name, path in paths.items() if path is not None}
+    overwrite = overwrite or is_placed(_beside(scene, targets, append), targets.values())
     if crs is not None:
         check_crs(crs)
         if not scene.is_georeferenced:
@@ -299,12 +312,36 @@ def digest(plain: object) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _beside(scene: Scene, targets: dict[str, Path], append: bool) -> Path | None:
+    """Where the journal of a run lies: beside its first output."""
+    first = next((path for name, path in targets.items() if name != "quicklook"), None)
+    if first is None:
+        return None
+    # Several scenes may be on their way into one dataset.
+    who = f"{first.name}.{scene.id}" if append and first == targets.get("out") else first.name
+    return first.with_name(f".{who}.journal")
+
+
+def _again(run: Callable[..., Result]) -> Callable[..., Result]:
+    """Once more where the journal turns out to be damaged when it is read: opened again, it is set aside."""
+
+    @wraps(run)
+    def attempt(*arguments, **options) -> Result:
+        try:
+            return run(*arguments, **options)
+        except DamagedJournal:
+            return run(*arguments, **options)
+
+    return attempt
+
+
+@_again
 def _run(
     scene: Scene,
     model: Model,
     targets: dict[str, Path],
     decode: Callable[[Block], dict[str, bytes]],
-    objects: Callable[[Journal, Origin, Call], Detections],
+    objects: Callable[[Scene, Journal, Origin, Call], Detections],
     *,
     area: shapely.Geometry | None,
     overlay: Overlay,
@@ -317,6 +354,7 @@ def _run(
     context: str,
     like: Plan | None,
     client: Client | None,
+    on_error: str,
     overwrite: bool,
     append: bool,
     progress: Callable[[int, int, int], None] | None,
@@ -324,6 +362,11 @@ def _run(
 ) -> Result:
     """The work that all tasks share: `decode` says what is kept of a tile's answer, `objects` what it is together."""
     start, spec = time.monotonic(), model.spec
+    if on_error == "mask" and context == "scene":
+        raise SceneError(
+            "with --context scene every tile is told of every other, also of one that cannot be read: leave --on-error mask "
+            "or --context scene out"
+        )
     known, cluster, call = fingerprint(model), None, _call
     if client is None:
         pick_device(device)
@@ -350,13 +393,13 @@ def _run(
         "context": context,
         **({} if like is None else {"like": [asdict(like.engine), like.nest.span]}),
     }
-    first = next((path for name, path in targets.items() if name != "quicklook"), None)
-    # Several scenes may be on their way into one dataset.
-    who = f"{first.name}.{scene.id}" if append and first == targets.get("out") else first.name if first else ""
-    beside = None if first is None else first.with_name(f".{who}.journal")
+    beside = _beside(scene, targets, append)
+    again = overwrite or is_placed(beside, targets.values())
     with open_journal(beside, identity, replace=overwrite) as journal:
-        how = _plan(scene, model, journal, like, cluster, device=device, dtype=dtype, max_memory=max_memory, context=context)
-        todo = _tiles(how.nest, area)
+        tried = with_holes(scene) if on_error == "mask" else scene
+        how = _plan(tried, model, journal, like, cluster, device=device, dtype=dtype, max_memory=max_memory, context=context)
+        todo = tiles_in(how.nest, area)
+        journal.clear([tile for tile, _ in journal.get("unreadable")])
         resumed = journal.done() & todo
         pixels, first_pass = 0, len(how.nest) if context == "scene" else 0
         report = progress or (lambda done, total, pixels: None)
@@ -368,16 +411,21 @@ def _run(
             report(len(resumed) + n, total, 0)
 
         if cluster is None:
-            blocks = predict(scene, model, plan=how, tiles=set(rest), looked=looked)
-            answers = ((tile, keep(block)) for tile, block in zip(rest, blocks, strict=True))
+            missed: dict[int, str] | None = {} if on_error == "mask" else None
+            blocks = predict(scene, model, plan=how, tiles=set(rest), looked=looked, unreadable=missed)
+            answers = ((tile, keep(block, (missed or {}).get(tile))) for tile, block in zip(rest, blocks, strict=True))
         else:
-            answers = cluster.answers(scene, how, rest, keep, looked=looked)
+            answers = cluster.answers(scene, how, rest, keep, lenient=on_error == "mask", looked=looked)
         for n, (tile, answer) in enumerate(answers, first_pass + len(resumed) + 1):
             journal.put(tile, **answer)
             pixels += how.nest[tile].core.h * how.nest[tile].core.w
             report(n, total, pixels)
+        _check_unchanged(scene, identity["scene"], journal)
+        unreadable = [_missed(how.nest[tile].core, why) for tile, why in journal.get("unreadable")]
         if not any(any(cells) for _, cells in journal.get("valid")):
             journal.clear()
+            if unreadable:
+                raise SceneError(f"{scene.id} holds no valid pixel that can be read: {_told(unreadable)}")
             raise SceneError(
                 f"{scene.id} holds no valid pixel{' in the area' if area is not None else ''}: all is nodata; "
                 "check the file, or name its nodata value with --nodata"
@@ -395,7 +443,8 @@ def _run(
             "tile_px": how.nest.side,
             "context": context,
         }
-        detections = overlay.mark(objects(journal, _origin(scene, spec, config), call))
+        seen = scene if not unreadable else with_holes(scene, [Window(m["y"], m["x"], m["h"], m["w"]) for m in unreadable])
+        detections = overlay.mark(objects(seen, journal, _origin(scene, spec, config), call))
         footprint = _looked_at(journal, how.nest, area)
         run = {
             "scene_id": scene.id,
@@ -409,9 +458,10 @@ def _run(
             **({"min_area_m2": options["min_area"]} if "min_area" in options else {}),
             **overlay.record,
             **{name: config[name] for name in ("dtype", "tile_px", "context")},
+            **({"unreadable": json.dumps(unreadable)} if unreadable else {}),
         }
         _write(
-            scene, model, journal, detections, how.nest, targets, footprint=footprint, crs=crs, run=run, overwrite=overwrite,
+            seen, model, journal, detections, how.nest, targets, footprint=footprint, crs=crs, run=run, overwrite=again,
             append=append, warp=how_to_warp, call=call,
         )  # fmt: skip
     seconds = time.monotonic() - start
@@ -432,7 +482,8 @@ def _run(
         threshold=threshold,
         context=context,
         outputs={name: str(path) for name, path in targets.items()},
-        note=overlay.note,
+        note="; ".join(filter(None, (overlay.note, journal.note, _told(unreadable)))) or None,
+        unreadable=unreadable,
         warp="" if how_to_warp is None else str(how_to_warp),
     )
     return Result(detections, summary)
@@ -488,7 +539,7 @@ def _plan(scene: Scene, model: Model, journal: Journal, like: Plan | None, clust
     return how
 
 
-def _tiles(nest: Nest, area: shapely.Geometry | None) -> set[int]:
+def tiles_in(nest: Nest, area: shapely.Geometry | None) -> set[int]:
     if area is None:
         return set(range(len(nest)))
     boxes = [shapely.box(t.core.x, t.core.y, t.core.x + t.core.w, t.core.y + t.core.h) for t in nest]
@@ -499,8 +550,26 @@ def _call(function: Callable, *arguments):
     return function(*arguments)
 
 
-def _keep(block: Block, decode: Callable[[Block], dict[str, bytes]]) -> dict[str, bytes]:
-    return {"valid": _cells(block.valid), **decode(block)}
+def _keep(block: Block, why: str | None = None, *, decode: Callable[[Block], dict[str, bytes]]) -> dict[str, bytes]:
+    return {"valid": _cells(block.valid), **decode(block), **({"unreadable": why.encode()} if why else {})}
+
+
+def _missed(core: Window, why: bytes) -> dict:
+    return {"y": core.y, "x": core.x, "h": core.h, "w": core.w, "reason": why.decode()}
+
+
+def _told(unreadable: list[dict]) -> str:
+    if not unreadable:
+        return ""
+    first, count = unreadable[0], f"{len(unreadable)} tiles" if len(unreadable) > 1 else "1 tile"
+    return f"{count} could not be read, now nodata, the first at row {first['y']}, column {first['x']}: {first['reason']}"
+
+
+def _check_unchanged(scene: Scene, before: dict, journal: Journal) -> None:
+    """Refuses to end a run whose scene was replaced on the way; raises SceneError where it is gone, too, but keeps the tiles."""
+    if scene.fingerprint() != before:
+        journal.clear()
+        raise SceneError(f"{scene.id} has changed while it was read ({scene.href}): run again when it is complete")
 
 
 def _peaks(block: Block, *, threshold: float, radius: int, stride: int) -> dict[str, bytes]:
@@ -568,7 +637,7 @@ def _write(scene, model, journal, detections, nest, targets, *, footprint, crs, 
             "count": count, "descriptions": classes, "nodata": NODATA, "scale": SCORE_SCALE, "averaged": True, "tags": run,
         },
     }  # fmt: skip
-    with together():
+    with together(journal.place):
         for name, options in rasters.items():
             if name in targets:
                 with RasterSink(targets[name], scene.grid, scene.shape, warp=warp, overwrite=overwrite, **options) as sink:
@@ -577,7 +646,7 @@ def _write(scene, model, journal, detections, nest, targets, *, footprint, crs, 
                         pixels = _unpack(packed, (options["count"], *core.shape))
                         sink.write(Block(core, pixels, np.ones(core.shape, bool)))
         if "quicklook" in targets:
-            write_picture(targets["quicklook"], call(quicklook, scene, detections), overwrite=overwrite)
+            write_picture(targets["quicklook"], call(quicklook, scene, detections, targets["quicklook"].suffix.lower()), overwrite=overwrite)
         if "out" in targets:
             with VectorSink(targets["out"], crs=crs, run=run, overwrite=overwrite, append=append) as sink:
                 sink.write(detections, (scene.id, footprint))

@@ -12,8 +12,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from zlib import crc32
 
@@ -38,6 +38,7 @@ class Journal:
     since results depend on its number format.
     """
 
+    _db: sqlite3.Connection | None = None
     note: str | None = None
     """That earlier work was lost, and why; for the user, in one line."""
 
@@ -46,21 +47,26 @@ class Journal:
         self.path = None if path is None else Path(path)
         identity = json.loads(json.dumps(identity))
         try:
-            found = self._open()
-        except DamagedJournal as e:
-            self.close()  # or a notebook, which keeps the error and so the journal, could not try again
-            if not replace:
-                self._set_aside(e)
-            self.delete()
-            found = self._open()
-        if found not in (None, identity):
-            if not replace:
+            try:
+                found = self._open()
+            except DamagedJournal as e:
                 self.close()
-                raise JournalError(self._difference(found, identity))
-            self.delete()
-            self._open()
-        with self._reported():
-            self._set_meta("identity", identity)
+                if not replace:
+                    self._set_aside(e)
+                self.delete()
+                found = self._open()
+            if found not in (None, identity):
+                if not replace:
+                    raise JournalError(self._difference(found, identity))
+                self.delete()
+                self._open()
+            with self._reported():
+                self._set_meta("identity", identity)
+        except BaseException as e:
+            self.close()  # or a notebook, which keeps the error and so the journal, could not try again
+            if isinstance(e, OutputError) and self.path and self.path.exists() and not self.path.stat().st_size:
+                self.delete()
+            raise
 
     @property
     def plan(self) -> dict | None:
@@ -88,13 +94,22 @@ class Journal:
         with self._reported():
             yield from self._answers("WHERE name = ? ORDER BY tile", name)
 
-    def clear(self) -> None:
-        """Forgets all answers."""
+    def clear(self, tiles: Iterable[int] | None = None) -> None:
+        """Forgets all answers, or those of some tiles."""
         with self._reported(), self._db:
-            self._db.execute("DELETE FROM answers")
+            if tiles is None:
+                self._db.execute("DELETE FROM answers")
+            else:
+                self._db.executemany("DELETE FROM answers WHERE tile = ?", [(tile,) for tile in tiles])
+
+    def place(self, files: Iterable[tuple[Path, Path]]) -> None:
+        """Notes which complete files are about to get their names, (from, to), so that `is_placed` knows them again."""
+        with self._reported():
+            self._set_meta("placed", {os.path.abspath(path): _mark(part) for part, path in files})
 
     def close(self) -> None:
-        self._db.close()
+        if self._db is not None:
+            self._db.close()
 
     def delete(self) -> None:
         """Closes the journal and removes it: the work is complete, or unwanted."""
@@ -193,6 +208,25 @@ class Journal:
             f"{self.path} holds an unfinished run of another kind: {'; '.join(changed)}. Repeat that run's options to "
             "resume it, or use --overwrite to start afresh"
         )
+
+
+def is_placed(journal: Path | None, outputs: Iterable[Path]) -> bool:
+    """Whether what there is of these outputs has been put there by the run of this journal, which was stopped right after."""
+    if journal is None:
+        return False
+    try:
+        with closing(sqlite3.connect(f"{journal.absolute().as_uri()}?mode=rw", uri=True, timeout=1)) as db:
+            known = json.loads(db.execute("SELECT value FROM meta WHERE name = 'placed'").fetchone()[0])
+    except (sqlite3.Error, ValueError, TypeError):  # no such journal, in use, damaged, or nothing was placed
+        return False
+    ours = {path for path, mark in known.items() if os.path.exists(path) and _mark(Path(path)) == mark}
+    return bool(ours) and all(os.path.abspath(path) in ours for path in outputs if path.is_file())
+
+
+def _mark(path: Path) -> list[int]:
+    """What stays as it is when a file gets another name."""
+    found = path.stat()
+    return [found.st_ino, found.st_size, found.st_mtime_ns]
 
 
 def _checksum(*values: object) -> int:

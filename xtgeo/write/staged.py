@@ -7,7 +7,7 @@ import glob
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -47,14 +47,19 @@ _held: ContextVar[ExitStack | None] = ContextVar("held", default=None)
 
 
 @contextmanager
-def together() -> Iterator[None]:
-    """Files that are staged inside appear under their names all at once at the end, or none of them does."""
+def together(before: Callable[[list[tuple[Path, Path]]], None] | None = None) -> Iterator[None]:
+    """Files that are staged inside appear under their names all at once at the end, or none of them does.
+
+    `before` is told what is about to be renamed, (from, to): a process that is killed in between can find out later.
+    """
     waiting: list[tuple[Path, Path]] = []
     token = _waiting.set(waiting)
     with ExitStack() as stack:
         held = _held.set(stack)
         try:
             yield
+            if before:
+                before(waiting)
             for part, path in waiting:
                 with reported(path):
                     os.replace(part, path)

@@ -1,0 +1,407 @@
+"""Whatever stops a run, nothing is lost, nothing half-written is seen, and the same command ends in the same bytes.
+
+Runs are processes of their own, forked from one that has imported everything; kills, signals, full disks and lost files are real.
+"""
+
+import importlib
+import itertools
+import json
+import multiprocessing
+import os
+import random
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from torch import nn
+
+from xtgeo.model import Model, Spec
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+
+SPEC = Spec(
+    name="bright", bands=("vv",), units="db", mean=(-20.0,), std=(1.0,), gsd=10.0, region=64, span=2, margin=8, stride=8,
+    threshold=0.5,
+)  # fmt: skip
+SHAPE = 331, 530
+"""15 tiles of 128 x 128 pixels."""
+NAMES = "v.gpkg", "m.tif", "s.tif"
+JOURNAL = ".v.gpkg.journal"
+COUNT = itertools.count()
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["xtgeo.cli.segment", "xtgeo.cli.options", "xtgeo.cli.progress", "xtgeo.job", "test_faults"])
+
+
+class Bright(nn.Module):
+    """Probability one half at -9 dB, as a 3 x 3 mean sees it; without parameters, so that nothing is measured."""
+
+    seconds, stop_at, seen, pipe = 0.0, None, 0, None
+    """How long a tile takes; before which tile the process waits for a word; tiles so far; where it says so."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("weight", torch.full((1, 1, 3, 3), 1 / 9))
+
+    def forward(self, x):
+        if x.device.type != "meta":
+            Bright.seen += 1
+            time.sleep(Bright.seconds)
+            if Bright.seen == Bright.stop_at:
+                Bright.pipe.send("here")
+                Bright.pipe.recv()
+        return nn.functional.conv2d(x, self.weight, padding=1) - 11.0
+
+
+def command(pipe, said, words, prepare, seconds, stop_at):
+    """`xtgeo segment` with the model above, in a process of its own."""
+    from xtgeo.cli import main
+
+    import xtgeo.choose
+
+    for number, path in enumerate(said, 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one tile at a time
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    xtgeo.choose.choose_model, xtgeo.choose.load_for = (lambda *_: "bright"), (lambda *_: Model(Bright(), SPEC).eval())
+    Bright.seconds, Bright.stop_at, Bright.seen, Bright.pipe = seconds, stop_at, 0, pipe
+    if prepare:
+        prepare()
+    sys.argv = ["xtgeo", "segment", *map(str, words)]
+    pipe.send("begun")
+    main()
+
+
+class Run:
+    """One such process. `after` it has begun, or `at` a tile, something may be done to it."""
+
+    def __init__(self, folder, source, *, seconds=0.0, stop_at=None, prepare=None, quiet=True, also=()):
+        outputs = itertools.chain(*zip(("--out", "--mask", "--scores"), (folder / name for name in NAMES), strict=True))
+        words = [source, *outputs, *["--quiet"] * quiet, "--land", "off", *also]
+        self.said = [Path(tempfile.gettempdir(), f"{os.getpid()}-{next(COUNT)}.{name}") for name in ("out", "err")]
+        self.told = []
+        self.pipe, other = FORKS.Pipe()
+        self.process = FORKS.Process(target=command, args=(other, self.said, words, prepare, seconds, stop_at))
+        self.process.start()
+        assert self.pipe.recv() == "begun"
+
+    def at_the_tile(self):
+        """Waits until the tile is reached, where the process waits in turn."""
+        assert self.pipe.poll(60) and self.pipe.recv() == "here"
+        return self
+
+    def go_on(self):
+        self.pipe.send("go")
+        return self
+
+    def end(self):
+        """Exit code, and what was said on standard error."""
+        self.process.join(120)
+        if not self.told:
+            self.told = [path.read_text() for path in self.said]
+            for path in self.said:
+                path.unlink()
+        return self.process.exitcode, self.told[1]
+
+    def summary(self):
+        """What --json said."""
+        return json.loads(self.told[0])
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def failed(run, *words):
+    """One clear line, and exit code 1."""
+    code, err = run.end()
+    assert code == 1 and err.startswith("error: ") and err.count("\n") == 1, (code, err)
+    assert all(word in err for word in words), err
+    return True
+
+
+@pytest.fixture(scope="module")
+def room():
+    """A folder that others may look into, in memory where that can be: none of this needs a disk."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def folder(room):
+    """For the outputs of one test."""
+    path = Path(tempfile.mkdtemp(dir=room))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def scene(room):
+    path = room / "scene.tif"
+    rng = np.random.default_rng(0)
+    data = rng.normal(-22, 1.0, SHAPE).astype(np.float32)
+    for y, x in zip(rng.integers(0, SHAPE[0] - 9, 40), rng.integers(0, SHAPE[1] - 9, 40), strict=True):
+        data[y : y + 6, x : x + 9] = 3.0
+    data[250:, :70] = -32768
+    with rasterio.open(
+        path, "w", driver="GTiff", height=SHAPE[0], width=SHAPE[1], count=1, dtype="float32", nodata=-32768, tiled=True,
+        blockxsize=128, blockysize=128, compress="deflate", crs="EPSG:32631",
+        transform=rasterio.Affine(10, 0, 500000, 0, -10, 5800000),
+    ) as file:  # fmt: skip
+        file.write(data, 1)
+        file.set_band_description(1, "vv")
+        file.set_band_unit(1, "dB")
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(scene, room):
+    """Bytes of a run that nothing disturbed, and how many seconds it took."""
+    folder = room / "whole"
+    folder.mkdir()
+    run = Run(folder, scene, seconds=0.02)
+    start = time.monotonic()
+    assert run.end() == (0, "")
+    return {name: (folder / name).read_bytes() for name in NAMES}, time.monotonic() - start
+
+
+def complete(folder, whole):
+    """All outputs with these bytes, and nothing else."""
+    assert names(folder) == sorted(NAMES)
+    for name in NAMES:
+        assert (folder / name).read_bytes() == whole[0][name], name
+    return True
+
+
+def resumed(folder, scene, whole, **options):
+    """The same command again ends well, in the same bytes."""
+    assert Run(folder, scene, **options).end() == (0, "")
+    return complete(folder, whole)
+
+
+def done(folder):
+    """Tiles in the journal."""
+    with closing(sqlite3.connect(folder / JOURNAL)) as db:
+        return db.execute("SELECT count(DISTINCT tile) FROM answers").fetchone()[0]
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_killed_at_any_moment_it_resumes_to_the_same_bytes(scene, whole, room, part):
+    """Five moments in each quarter of the time that a run takes."""
+    moments = random.Random(part)
+    for i in range(5):
+        folder = room / f"killed{part}{i}"
+        folder.mkdir()
+        run = Run(folder, scene, seconds=0.02)
+        time.sleep(whole[1] * (part + (i + moments.random()) / 5) / 4)
+        run.process.kill()
+        assert run.end()[0] in (-signal.SIGKILL, 0)
+        assert complete(folder, whole) if names(folder) == sorted(NAMES) else resumed(folder, scene, whole)
+
+
+def die_at(name, n):
+    """The process is killed when a function is called for the n-th time."""
+    owner, _, name = name.rpartition(".")
+    try:
+        owner = importlib.import_module(owner)
+    except ModuleNotFoundError:
+        module, _, kind = owner.rpartition(".")
+        owner = getattr(importlib.import_module(module), kind)
+    function, count = getattr(owner, name), itertools.count(1)
+
+    def once(*arguments, **options):
+        if next(count) == n:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **options)
+
+    setattr(owner, name, once)
+
+
+@pytest.mark.parametrize(
+    ("call", "placed"),
+    [
+        ("xtgeo.write.tables.check_layers", 0), ("xtgeo.journal.Journal.place", 0), ("os.replace", 0), ("os.replace", 1),
+        ("os.replace", 2), ("xtgeo.write.staged._sync", 3), ("xtgeo.journal.Journal.delete", 3),
+    ],
+)  # fmt: skip
+def test_killed_while_outputs_get_their_names_it_still_resumes(scene, whole, folder, call, placed):
+    run = Run(folder, scene, prepare=partial(die_at, call, placed + 1 if call == "os.replace" else 1))
+    assert run.end() == (-signal.SIGKILL, "")
+    assert len(set(NAMES) & set(names(folder))) == placed and JOURNAL in names(folder)
+    assert resumed(folder, scene, whole)
+
+
+def test_a_file_that_came_in_between_is_never_overwritten(scene, whole, folder):
+    run = Run(folder, scene, prepare=partial(die_at, "os.replace", 2))
+    assert run.end()[0] == -signal.SIGKILL
+    first = next(name for name in NAMES if (folder / name).exists())
+    other = next(name for name in NAMES if not (folder / name).exists())
+    (folder / other).write_bytes(b"mine")
+    assert failed(Run(folder, scene), other if NAMES.index(other) < NAMES.index(first) else first, "exists", "--overwrite")
+    assert (folder / other).read_bytes() == b"mine"
+    (folder / other).unlink()
+    assert resumed(folder, scene, whole)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_run_in_order_and_the_same_command_resumes(scene, whole, folder, number, code):
+    run = Run(folder, scene, stop_at=8).at_the_tile()
+    os.kill(run.process.pid, number)
+    assert run.go_on().end() == (code, "interrupted: run again to resume\n")
+    assert names(folder) == [JOURNAL] and done(folder) >= 4
+    assert resumed(folder, scene, whole)
+
+
+def test_asked_twice_it_ends_at_once(scene, whole, folder):
+    run = Run(folder, scene, stop_at=8).at_the_tile()
+    os.kill(run.process.pid, signal.SIGTERM)
+    while run.process.is_alive():  # the first may not have been heard yet
+        time.sleep(0.05)
+        with suppress(ProcessLookupError):
+            os.kill(run.process.pid, signal.SIGTERM)
+    assert run.end()[0] == -signal.SIGTERM and resumed(folder, scene, whole)
+
+
+@pytest.fixture
+def disk(folder):
+    """A disk of four megabytes."""
+    path = folder / "disk"
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", path]
+    try:
+        mounted = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("there is no mount")
+    if mounted.returncode:
+        pytest.skip(f"a disk cannot be mounted: {mounted.stderr.strip()}")
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+def test_on_a_full_disk_a_run_is_complete_or_says_so_and_resumes_when_there_is_room(scene, whole, disk):
+    stopped = set()
+    for kilobytes in (4, 24, 60, 110, 170, 230, 290, 350, 410, 470, 530, 650, 800):
+        ballast = disk / "ballast"
+        with open(ballast, "wb") as file:
+            file.write(bytes(shutil.disk_usage(disk).free - kilobytes * 1024))
+        run = Run(disk, scene)
+        code, err = run.end()
+        ballast.unlink()
+        if code:
+            assert failed(run, "cannot be written", "disk is full" if JOURNAL not in err else "full")
+            stopped.add(next(name for name in (JOURNAL, *NAMES) if name in err))
+            assert set(names(disk)) <= {JOURNAL}
+            assert resumed(disk, scene, whole)
+        assert complete(disk, whole)
+        for name in NAMES:
+            (disk / name).unlink()
+    assert {JOURNAL, "v.gpkg"} < stopped and stopped & {"m.tif", "s.tif"}, stopped
+
+
+@pytest.mark.parametrize("damage", ["cut", "garbage", "empty"])
+def test_a_damaged_journal_costs_the_work_and_nothing_else(scene, whole, folder, damage):
+    run = Run(folder, scene, stop_at=8).at_the_tile()
+    run.process.kill()
+    run.end()
+    content = (folder / JOURNAL).read_bytes()
+    half = len(content) // 2
+    bad = {"cut": content[:half], "garbage": content[:half] + b"garbage" * 99 + content[half + 693 :], "empty": b""}[damage]
+    (folder / JOURNAL).write_bytes(bad)
+    also = ("--json",)
+    run = Run(folder, scene, also=also, quiet=False)
+    code, err = run.end()
+    assert code == 0 and run.summary()["tiles_resumed"] == 0
+    aside = folder / f"{JOURNAL}.damaged"
+    if bad:
+        assert "was damaged, it is now" in err and str(aside) in err and err.count("\n") == 1
+        assert aside.read_bytes() == bad
+        aside.unlink()
+    assert complete(folder, whole)
+
+
+def test_what_is_no_journal_is_an_error_and_left_alone(scene, folder):
+    (folder / JOURNAL).write_bytes(b"some notes of mine\n" * 99)
+    assert failed(Run(folder, scene), "is not a journal of this xtgeo", "--overwrite")
+    assert names(folder) == [JOURNAL] and (folder / JOURNAL).read_bytes().startswith(b"some notes")
+
+
+def spoil(after):
+    """The journal on disk is damaged by another hand, after so many tiles."""
+    from xtgeo.journal import Journal
+
+    put, count = Journal.put, itertools.count(1)
+
+    def spoiled(self, tile, **answers):
+        put(self, tile, **answers)
+        if next(count) == after:
+            at = self.path.read_bytes().index(answers["scores"][:64])
+            with open(self.path, "r+b") as file:
+                file.seek(at)
+                file.write(b"garbage")
+        self._db.execute("PRAGMA shrink_memory")
+
+    Journal.put = spoiled
+
+
+def test_a_journal_that_is_damaged_on_the_way_is_set_aside_and_the_run_begins_anew(scene, whole, folder):
+    run = Run(folder, scene, prepare=partial(spoil, 5), quiet=False)
+    code, err = run.end()
+    assert code == 0 and "was damaged, it is now" in err
+    (folder / f"{JOURNAL}.damaged").unlink()
+    assert complete(folder, whole)
+
+
+def jump():
+    """A clock that jumps hours back and forth."""
+    real, turn = time.time, itertools.count()
+    time.time = lambda: real() + (-1) ** next(turn) * 18_000
+    time.time_ns = lambda: int(time.time() * 1e9)
+
+
+def test_a_clock_that_jumps_changes_nothing(scene, whole, folder):
+    run = Run(folder, scene, prepare=jump, also=("--json",))
+    assert run.end() == (0, "") and 0 < run.summary()["seconds"] < 600 and complete(folder, whole)
+
+
+def test_nothing_asks_what_time_it_is_but_the_record_of_a_training():
+    root = Path(__file__).resolve().parents[1]
+    asks = re.compile(r"\btime\.(time|time_ns|localtime|gmtime|ctime)\(|\b(now|utcnow|today)\(|from time import")
+    found = [str(path) for name in ("xtgeo", "cli") for path in (root / name).rglob("*.py") if asks.search(path.read_text())]
+    assert [Path(path).name for path in found] == ["record.py"]
+
+
+def nobody():
+    """Root may write anywhere; others may not."""
+    if os.getuid() == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+
+
+def test_a_folder_that_is_not_writable_is_refused_before_any_work(scene, folder):
+    folder.chmod(0o555)
+    run = Run(folder, scene, prepare=nobody)
+    assert failed(run, "is not writable: choose another one") and names(folder) == []
+    folder.chmod(0o755)
+
+
+def test_a_folder_that_becomes_read_only_stops_the_run_and_not_the_next(scene, whole, folder):
+    folder.chmod(0o777)
+    run = Run(folder, scene, prepare=nobody, stop_at=8).at_the_tile()
+    folder.chmod(0o555)
+    assert failed(run.go_on(), "is not writable")
+    folder.chmod(0o777)
+    assert set(NAMES).isdisjoint(names(folder)) and resumed(folder, scene, whole, prepare=nobody)
