@@ -4,6 +4,7 @@ import signal
 import sqlite3
 import sys
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -476,6 +477,8 @@ class Nothing:
 def item(path, grid=UTM, footprint=OUTLINE, **options):
     spec = Spec("vessels-x", ("vv", "vh"), "db", (-15.0, -22.0), (5.0, 5.0), 10.0, backbone="b")
     scene = Scene(Nothing(), grid, ("vv", "vh"), (1, 2), "db", "db", "a", str(path.parent / "in" / "a.tif"), TIME, **options)
+    (path.parent / "in").mkdir()
+    (path.parent / "in" / "a.tif").touch()
     outputs = {"out": path.parent / "v.gpkg", "mask": path.parent / "sub" / "m.tif", "stac": path}
     rasters = {"mask": (grid, SHAPE, {"nodata": 255, "descriptions": ("class",)})}
     made = describe_run(path, scene, spec, footprint, outputs, rasters, RUN | {"config_hash": "c"})
@@ -538,3 +541,17 @@ def _check(schema, thing, schemas):
 def test_without_a_place_an_item_has_no_geometry(tmp_path):
     made = item(tmp_path / "run.json", GeoBox(SHAPE, Affine.identity(), None))
     assert made["geometry"] is None and "bbox" not in made
+
+
+def test_an_item_links_to_every_file_of_its_scene_and_to_nothing_in_memory(tmp_path):
+    paths = [str(tmp_path / f"{name}.tif") for name in ("vv", "vh")]
+    profile = {"height": 40, "width": 50, "count": 1, "dtype": "float32", "crs": "EPSG:32631", "transform": UTM.affine}
+    for path in paths:
+        with rasterio.open(path, "w", **profile) as file:
+            file.write(np.ones((1, 40, 50), "float32"))
+    spec = Spec("vessels-x", ("vv", "vh"), "db", (-15.0, -22.0), (5.0, 5.0), 10.0, backbone="b")
+    several = replace(open_scene(paths, units="db"), time=TIME)
+    memory = replace(open_scene(several.to_xarray()), time=TIME)
+    for scene, links in ((several, ["./vv.tif", "./vh.tif"]), (memory, [])):
+        made = describe_run(tmp_path / "run.json", scene, spec, OUTLINE, {}, {}, RUN)
+        assert [link["href"] for link in made["links"]] == links

@@ -11,7 +11,7 @@ from loopback import serve
 
 from xtgeo.errors import SceneError
 from xtgeo.read import open_scene
-from xtgeo.read.remote import fetch
+from xtgeo.read.remote import fetch, unsigned
 from xtgeo.window import Window
 
 PIXELS = np.random.default_rng(0).integers(1, 999, (1, 1024, 1024)).astype("uint16")
@@ -134,3 +134,19 @@ def test_credentials_do_not_follow_a_redirect_to_another_host_nor_anyone_to_an_i
         server.faults = [elsewhere]
         with pytest.raises(SceneError, match="cannot fetch"):
             fetch(f"{server.url}/text.json")
+
+
+@pytest.mark.parametrize(("query", "kept"), [
+    ("?sv=2024&sig=abc%2F", ""), ("?X-Amz-Algorithm=A&X-Amz-Signature=9f", ""), ("?token=a", ""), ("?x=1;Signature=b", ""),
+    ("?version=2&design=1", "?version=2&design=1"), ("", ""),
+])  # fmt: skip
+def test_what_a_url_is_signed_with_is_in_no_output(query, kept):
+    assert unsigned(f"https://ann:secret@example.com/a@b/c.tif{query}") == f"https://example.com/a@b/c.tif{kept}"
+    assert unsigned(f"/vsicurl/https://example.com/c.tif{query}") == f"/vsicurl/https://example.com/c.tif{kept}"
+    assert unsigned(f"/home/ann@work/a.tif{query}") == f"/home/ann@work/a.tif{query}"
+
+
+def test_a_scene_is_the_same_however_its_url_is_signed(server, url):
+    first, second = (open_scene(f"{url}?sig={n}") for n in range(2))
+    assert first.href == second.href == url and first.fingerprint() == second.fingerprint()
+    np.testing.assert_array_equal(first.read(Window(0, 0, 9, 9)).data, second.read(Window(0, 0, 9, 9)).data)

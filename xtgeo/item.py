@@ -27,6 +27,7 @@ from xtgeo.detections import on_map
 from xtgeo.errors import OutputError
 from xtgeo.grid import Grid, grid_crs, is_georeferenced
 from xtgeo.model import Spec
+from xtgeo.read.remote import unsigned
 from xtgeo.scene import Scene
 from xtgeo.write.staged import reported, staged
 
@@ -109,7 +110,7 @@ def describe_run(
             **_model(spec, run),
             "xtgeo:run": {name: _plain(value) for name, value in run.items()},
         },
-        "links": [{"rel": "via", "href": _href(scene.href, path), "title": f"Scene {scene.id}"}],
+        "links": [{"rel": "via", "href": _href(place, path), "title": f"Scene {scene.id}"} for place in _places(scene)],
         "assets": {ASSETS[name][0]: _asset(name, out, path, rasters.get(name)) for name, out in outputs.items() if name in ASSETS},
     }  # fmt: skip
     item["assets"]["model"] = {
@@ -210,6 +211,12 @@ def _model(spec: Spec, run: Mapping[str, object]) -> dict:
         ],
         "mlm:hyperparameters": options,
     }
+
+
+def _places(scene: Scene) -> tuple[str, ...]:
+    """Where the scene is: its product, file or URL, or each of several files; nowhere for what was in memory."""
+    alone = os.path.exists(scene.href) or scene.href.count("://") == 1
+    return (scene.href,) if alone else tuple(unsigned(file).removeprefix("/vsicurl/") for file in scene.source.files)
 
 
 def _href(target: os.PathLike | str, path: Path) -> str:

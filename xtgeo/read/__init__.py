@@ -37,6 +37,7 @@ from xtgeo.read.calibration import NOISE_RULES
 from xtgeo.read.header import Header, grid_of
 from xtgeo.read.optical import CLOUDS, Product, scene_of
 from xtgeo.read.raster import RasterSource, open_raster
+from xtgeo.read.remote import unsigned
 from xtgeo.read.sentinel1 import is_sentinel1, open_sentinel1
 from xtgeo.read.stac import is_stac, open_stac
 from xtgeo.read.stack import StackSource, files_of
@@ -133,7 +134,7 @@ def _open_files(
         stored_units=one_unit({name: told[index - 1] for name, index in chosen.items()}),
         units=told[next(iter(chosen.values())) - 1],
         id=_id(href, files),
-        href=os.fspath(href) if isinstance(href, str | os.PathLike) else ",".join(files),
+        href=unsigned(os.fspath(href)) if isinstance(href, str | os.PathLike) else ",".join(map(unsigned, files)),
         time=metadata.time_of(headers),
     )
 

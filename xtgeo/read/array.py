@@ -27,7 +27,7 @@ from xtgeo.grid import GcpGrid, Grid
 from xtgeo.read.bands import Band, choose_bands, one_unit
 from xtgeo.read.blocks import BlockCache, shared
 from xtgeo.read.metadata import UNIT_WORDS, moment, stem
-from xtgeo.read.remote import is_final, passing, patiently
+from xtgeo.read.remote import is_final, passing, patiently, unsigned
 from xtgeo.read.stack import StackSource
 from xtgeo.read.trust import refuse_absurd, refuse_large_blocks
 from xtgeo.scene import Scene
@@ -188,7 +188,7 @@ class ArraySource:
         if self.store:
             h, w = self.shape
             middle = self._load(Window(h // 2, w // 2, 64, 64) & Window(0, 0, h, w), tuple(range(1, self.count + 1)))
-            return {**told, "path": self.store, "middle": hashlib.sha256(middle.tobytes()).hexdigest()}
+            return {**told, "path": unsigned(self.store), "middle": hashlib.sha256(middle.tobytes()).hexdigest()}
         if self.array.chunks:
             return {**told, "graph": self.array.variable.data.name}
         return {**told, "pixels": self._hash_of_pixels()}
@@ -248,7 +248,7 @@ def open_array(
         stored_units=unit,
         units=unit,
         id=_name(store) if store else str(own),
-        href=store or "memory",
+        href=unsigned(store) or "memory",
         time=_time(first, data),
     )
 

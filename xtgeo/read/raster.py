@@ -26,6 +26,7 @@ from xtgeo.read.gdal import (
     steadily,
 )
 from xtgeo.read.header import Header, begins_as_tiff, read_header, refuse_truncated
+from xtgeo.read.remote import unsigned
 from xtgeo.read.strips import Strips, find_strips
 from xtgeo.read.trust import REMEDY, drivers_for, points_elsewhere, refuse_absurd, refuse_large_blocks
 from xtgeo.window import Window
@@ -247,7 +248,7 @@ class RasterSource:
         h, w = self.shape
         middle = Window(h // 2, w // 2, 64, 64) & Window(0, 0, h, w)
         data, _ = self.read(middle, tuple(range(1, self.count + 1)))
-        return {"path": self.path, "middle": float(np.nansum(data.astype(np.float64))), **judged}
+        return {"path": unsigned(self.path), "middle": float(np.nansum(data.astype(np.float64))), **judged}
 
 
 def open_raster(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import time
 import urllib.error
 import urllib.request
@@ -22,11 +23,24 @@ TRIES = 4
 PERMANENT = {401: "asks who you are", 403: "does not let you in", 404: "does not know the file", 410: "no longer has the file"}
 TIMEOUT_S = 30
 LARGEST_TEXT = 32 << 20
+SIGNED = re.compile(r"(^|[&;])([\w-]*signature|sig|[\w-]*token|[\w-]*api[_-]?key|password|secret)=", re.IGNORECASE)
+"""Names of what a query is signed with, by Azure, Amazon, Google and others."""
 
 
 def is_url(href: object) -> bool:
     """Whether this is fetched by HTTP."""
     return isinstance(href, str) and href.lower().startswith(("http://", "https://"))
+
+
+def unsigned(href: str) -> str:
+    """A URL without the user's name and password, and without a query that is signed: credentials do not belong into outputs."""
+    scheme, mark, rest = href.partition("://")
+    if not mark or not scheme.lower().endswith(("http", "https", "s3", "gs", "az")):
+        return href
+    place, _, query = rest.partition("?")
+    host, slash, path = place.partition("/")
+    kept = f"?{query}" if query and not SIGNED.search(query) else ""
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}{kept}"
 
 
 def patiently(

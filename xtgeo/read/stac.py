@@ -26,7 +26,7 @@ from xtgeo.read.metadata import POLARISATION, UNIT_WORDS, moment
 from xtgeo.read.mosaic import mosaic
 from xtgeo.read.raster import RasterSource
 from xtgeo.read.regrid import on_grid
-from xtgeo.read.remote import LARGEST_TEXT, fetch, is_url
+from xtgeo.read.remote import LARGEST_TEXT, fetch, is_url, unsigned
 from xtgeo.read.sentinel1_item import open_item_images, radar_files
 from xtgeo.read.sentinel2 import offset_since, other_names
 from xtgeo.read.stack import RASTERS, StackSource
@@ -134,7 +134,7 @@ def open_stac(
         indexes=tuple(range(1, len(first.bands) + 1)),
         id=os.path.commonprefix([scene.id for scene in scenes]).rstrip("_-. ") or first.id,
         time=min((scene.time for scene in scenes if scene.time), default=None),
-        href=_spelled(href) or ",".join(scene.href for scene in scenes),
+        href=unsigned(_spelled(href)) or ",".join(scene.href for scene in scenes),
         facts={k: v for k, v in first.facts.items() if all(scene.facts.get(k) == v for scene in scenes)},
     )
 
@@ -377,7 +377,7 @@ def _open_item(item: Item, open_file, bands, units: str | None, nodata: float | 
         stored_units=unit,
         units=unit,
         id=item.id,
-        href=item.home or scenes[0].href,
+        href=unsigned(item.home) or scenes[0].href,
         time=item.time or scenes[0].time,
         facts=item.facts,
         aliases={alias: name for name, band in zip(chosen, wanted, strict=True) for alias in (band.name.lower(), *band.aliases)},
@@ -387,7 +387,7 @@ def _open_item(item: Item, open_file, bands, units: str | None, nodata: float | 
 def _open_radar(item: Item, wanted: Mapping[str, AssetBand], units, nodata, noise: str, trusted: bool) -> Scene:
     """Images of Sentinel-1 GRD with their calibration; times and facts as annotations have them."""
     scene = open_item_images(
-        item.home or item.id,
+        unsigned(item.home) or item.id,
         item.id,
         {band.name: band.href for band in wanted.values()},
         item.radar,
