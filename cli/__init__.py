@@ -10,7 +10,7 @@ import sys
 from typing import Annotated
 
 import typer
-from xtgeo.cli import classify, convert, detect, doctor, evaluate, info, models, segment, simulate, train, xview3
+from xtgeo.cli import batch, classify, convert, detect, doctor, evaluate, info, models, segment, simulate, train, xview3
 
 from xtgeo.errors import XtgeoError
 
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 app.command("segment")(segment.segment)
 app.command("detect")(detect.detect)
+app.command("batch")(batch.batch)
 app.command("classify")(classify.classify)
 app.command("train")(train.train)
 app.command("info")(info.info)

@@ -21,7 +21,7 @@ FLOORS = [
     ["infer", "item"],
     ["cluster"],
     ["job"],
-    ["xview3"],
+    ["xview3", "batches"],
     ["cli"],
 ]
 """From the ground up; rooms on one floor do not know each other, but for the doors below."""
@@ -42,7 +42,7 @@ HOMES = {
     "rasterio": {"read", "write", "simulate", "decode", "train", "grid", "cli"},
     "geopandas": {"write", "detections", "simulate", "read", "evaluate", "train", "cli"},
     "lightning": {"train"},
-    "distributed": {"cluster"},
+    "distributed": {"batches", "cluster"},
     "torchgeo": {"model", "train"},
 }
 

@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from xtgeo.batches import batch
+    from xtgeo.cluster import connect
     from xtgeo.conversion import convert
     from xtgeo.detections import Detections
     from xtgeo.errors import ClusterError, JournalError, ModelError, OutputError, PlanError, SceneError, XtgeoError
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from xtgeo.write import RasterSink, VectorSink
 
 _HOMES = {
+    "xtgeo.batches": ["batch"],
+    "xtgeo.cluster": ["connect"],
     "xtgeo.conversion": ["convert"],
     "xtgeo.detections": ["Detections"],
     "xtgeo.errors": ["ClusterError", "JournalError", "ModelError", "OutputError", "PlanError", "SceneError", "XtgeoError"],

@@ -9,28 +9,32 @@ takes nothing with it: its tiles go to another. A tile is computed at least once
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
 import uuid
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
 from dask.utils import funcname
-from distributed import Client, Future, KilledWorker, WorkerPlugin, get_worker
+from distributed import Client, Future, KilledWorker, LocalCluster, Security, WorkerPlugin, get_worker
 from distributed.comm import CommClosedError
 
 from xtgeo.allocator import keep_freed_memory
 from xtgeo.choose import adapt
-from xtgeo.engine import Engine, prepare
-from xtgeo.errors import ClusterError
+from xtgeo.engine import Engine, cores, prepare
+from xtgeo.errors import ClusterError, PlanError
 from xtgeo.infer import USUAL, Plan, answer, look, meet, no_tokens, plan, read
 from xtgeo.model import Model
 from xtgeo.scene import Block, Scene
@@ -44,10 +48,61 @@ PER_THREAD = 2
 """Tiles that the scheduler knows for each thread: one is computed, one waits so that no thread does."""
 JOIN_SECONDS = 60
 """How long the first worker may take to join."""
+CONNECT_SECONDS = 30
 NEWS_SECONDS = 5
 """How often the number of threads is asked for."""
 SHARE = 0.6
 """Of a worker's memory that tiles may take: Dask begins to move data to the disk at 60 %, and pauses at 80 %."""
+
+
+@contextmanager
+def connect(
+    scheduler: str | None = None,
+    *,
+    workers: int | None = None,
+    threads: int | None = None,
+    memory: int | None = None,
+    dashboard: str | None = "127.0.0.1:8787",
+    tls: tuple[str, str, str] | None = None,
+) -> Iterator[Client]:
+    """A client of the scheduler at an address such as tcp://host:8786, or of workers started here until the block ends.
+
+    workers: processes (None: one for each processor), threads: of each (None: as many as processors allow), memory: bytes that
+    each may hold (None: an equal share). dashboard: where its page is served, None for nowhere; this machine alone sees it by
+    default. tls: files with the authority's certificate, the own one and its key; what is not encrypted is then refused.
+    """
+    security = None
+    if tls is not None:
+        authority, certificate, key = tls
+        security = Security(
+            require_encryption=True, tls_ca_file=authority, tls_client_cert=certificate, tls_client_key=key,
+            tls_worker_cert=certificate, tls_worker_key=key, tls_scheduler_cert=certificate, tls_scheduler_key=key,
+        )  # fmt: skip
+    if scheduler is not None:
+        try:
+            client = Client(scheduler, security=security, timeout=CONNECT_SECONDS, set_as_default=False)
+        except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as e:
+            reason = str(e).splitlines()[0] if str(e) else type(e).__name__
+            raise ClusterError(
+                f"no scheduler answers at {scheduler} ({reason}): check the address, and start one with `dask scheduler`"
+            ) from e
+        with client:
+            yield client
+        return
+    n = cores()
+    workers = workers or n
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is already in use")  # then the dashboard takes another port
+        local = LocalCluster(
+            n_workers=workers, threads_per_worker=threads or max(1, n // workers), processes=True, host="127.0.0.1",
+            memory_limit=memory or "auto", dashboard_address=dashboard, security=security, silence_logs=logging.CRITICAL,
+        )  # fmt: skip
+    with local, Client(local, set_as_default=False) as client:
+        yield client
+
+
+turn: ContextVar[int] = ContextVar("turn", default=0)
+"""Of several scenes that are computed at the same time, the one with the highest goes first."""
 
 
 class Weights(WorkerPlugin):
@@ -169,10 +224,10 @@ class Cluster:
         """
         return self.call(_plan, self._weights, scene, options)
 
-    def call(self, function: Callable, *arguments: Any, priority: int = 0) -> Any:
+    def call(self, function: Callable, *arguments: Any) -> Any:
         """A function that reads a scene, on a worker; before any tile that waits."""
         with self._reported(funcname(function)):
-            task = self._client.submit(function, *arguments, pure=False, priority=priority + 1)
+            task = self._client.submit(function, *arguments, pure=False, priority=turn.get() + 1)
             try:
                 return task.result()
             finally:
@@ -187,23 +242,21 @@ class Cluster:
         *,
         lenient: bool = False,
         looked: Callable[[int], None] | None = None,
-        priority: int = 0,
     ) -> Iterator[tuple[int, dict[str, bytes]]]:
         """(tile, what is kept of it), as they are done, in no order; see `xtgeo.predict`.
 
         lenient: a tile that cannot be read has the reason among what is kept, as "unreadable", instead of ending the work.
-        Of several scenes that are computed at the same time, the one of higher `priority` goes first.
         """
         scene = adapt(scene, self._model.spec).with_cache(plan.cache)
         work, told = Work(self._weights, scene, plan, keep, lenient), None
         if plan.context == "scene":
-            told = self._tell(work, looked, priority)
-        yield from self._run(_answer, work, tiles, told, priority)
+            told = self._tell(work, looked)
+        yield from self._run(_answer, work, tiles, told)
 
-    def _tell(self, work: Work, looked: Callable[[int], None] | None, priority: int) -> Told:
+    def _tell(self, work: Work, looked: Callable[[int], None] | None) -> Told:
         """The first pass: tokens travel, which are a thousandth of the pixels; what they tell each other is computed here."""
         tokens, nest = no_tokens(self._model, work.plan), work.plan.nest
-        for n, (tile, seen) in enumerate(self._run(_look, work, range(len(nest)), None, priority), 1):
+        for n, (tile, seen) in enumerate(self._run(_look, work, range(len(nest)), None), 1):
             if seen is not None:
                 tokens.put(nest[tile].core, *seen)
             if looked:
@@ -211,19 +264,18 @@ class Cluster:
         engine = work.plan.engine if torch.cuda.is_available() else Engine("cpu", work.plan.engine.dtype)
         return meet(prepare(self._model, engine), work.plan, tokens)
 
-    def _run(
-        self, function: Callable, work: Work, tiles: Iterable[int], told: Told | None, priority: int
-    ) -> Iterator[tuple[int, Any]]:
+    def _run(self, function: Callable, work: Work, tiles: Iterable[int], told: Told | None) -> Iterator[tuple[int, Any]]:
         """`function(work, tile, news)` on workers; results as they come; what is not wanted any more is called off."""
         client, token = self._client, uuid.uuid4().hex
         resources = {"GPU": 1} if work.plan.engine.device == "cuda" and self._has_gpu_resource() else None
-        submit = partial(client.submit, pure=False, priority=priority, resources=resources)
+        submit = partial(client.submit, pure=False, priority=turn.get(), resources=resources)
         done: queue.SimpleQueue[Future] = queue.SimpleQueue()
         mine: dict[Future, int] = {}
         rest = iter(tiles)
         ended = False
         with self._reported(work.scene.id):
-            common = submit(_same, work, key=f"{work.scene.id}-{token}")
+            common = submit(_same, work, key=f"scene-{token}")
+            numbers = count()
             try:
                 while True:
                     while not ended and self.slots.take(wait=not mine):
@@ -231,7 +283,7 @@ class Cluster:
                             self.slots.give()
                             break
                         news = None if told is None else told[work.plan.nest[tile].core]
-                        future = submit(function, common, tile, news, key=(f"{function.__name__[1:]}-{token}", tile))
+                        future = submit(function, common, tile, news, key=(f"{work.scene.id}-{token}", next(numbers)))
                         mine[future] = tile
                         future.add_done_callback(done.put)
                     if not mine:
@@ -257,7 +309,7 @@ class Cluster:
         try:
             yield
         except KilledWorker as e:
-            raise ClusterError(
+            raise PlanError(
                 f"{what}: {e.allowed_failures + 1} workers died one after the other at the same tile, most often for lack "
                 "of memory; give workers more, or tiles less with --max-memory, then run again to resume"
             ) from e

@@ -18,11 +18,12 @@ SMALL = 8
 """Objects of fewer pixels in the picture get a ring around them."""
 GAMMA = 0.7
 """Of reflectance: the sea is dark, and vessels are at sea."""
+PICTURES = (".png", ".jpg")
 RGB = (("red", "green", "blue"), ("b04", "b03", "b02"), ("band_1", "band_2", "band_3"))
 
 
-def quicklook(scene: Scene, detections: Detections, *, max_side: int = 1600) -> bytes:
-    """A PNG of at most `max_side` pixels: the scene from block means, outlines on top, nodata transparent.
+def quicklook(scene: Scene, detections: Detections, suffix: str = ".png", *, max_side: int = 1600) -> bytes:
+    """A picture of at most `max_side` pixels: the scene from block means, outlines on top, nodata transparent (.jpg: black).
 
     Radar is shown in decibels (VH red, VV blue, their mean green, which makes the sea blue; else grey), optical scenes in
     true colour where they have it. A small scene is enlarged up to four times.
@@ -38,13 +39,17 @@ def quicklook(scene: Scene, detections: Detections, *, max_side: int = 1600) -> 
             x, y = (x0 + x1) / 2, (y0 + y1) / 2
             pen.ellipse([x - SMALL, y - SMALL, x + SMALL, y + SMALL], outline=RING, width=2)
     out = BytesIO()
-    picture.save(out, "PNG", optimize=False)
+    if suffix == ".png":
+        picture.save(out, "PNG", optimize=False)
+    else:
+        black = Image.new("RGBA", picture.size, "black")
+        Image.alpha_composite(black, picture).convert("RGB").save(out, "JPEG", quality=85)
     return out.getvalue()
 
 
 def write_picture(path: os.PathLike | str, picture: bytes, *, overwrite: bool = False) -> None:
-    """A PNG that is complete when it has its name."""
-    path = check_target(path, suffixes=(".png",), overwrite=overwrite)
+    """A file that is complete when it has its name."""
+    path = check_target(path, overwrite=overwrite)
     with staged(path, overwrite=overwrite) as part, reported(path):
         part.write_bytes(picture)
 
