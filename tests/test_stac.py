@@ -392,3 +392,12 @@ def test_what_is_no_item_is_refused_in_one_line(tmp_path):
     save(tmp_path / "item.json", item({"a": {"href": "./a.tif", "type": TIFF, "eo:bands": [{"name": "x"}, {"name": "y"}]}}))
     with pytest.raises(SceneError, match="says that asset a has 2 bands; it has 1"):
         open_scene(tmp_path / "item.json")
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_an_address_that_is_none_is_refused_whether_trusted_or_not(tmp_path, trusted):
+    path = save(tmp_path / "item.json", item({"a": {"href": "http://[x/a.tif", "type": TIFF}}))
+    with pytest.raises(SceneError, match="no address"):
+        open_scene(path, trusted=trusted)
+    with pytest.raises(SceneError, match="no asset that is an image"):
+        open_scene(save(path, item({"a": {"href": "http://[x/a.tif"}})), trusted=trusted)

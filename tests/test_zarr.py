@@ -251,6 +251,24 @@ def test_a_range_of_packed_numbers_holds_for_unpacked_ones_too(tmp_path, scale):
             np.testing.assert_allclose(block.data[0][block.valid], (stored * scale + 3)[block.valid], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize(("attrs", "message"), [
+    ({"scale_factor": [1.0, 2.0]}, "an attribute scale_factor of 2 numbers where one is meant"),
+    ({"valid_min": np.array([])}, "an attribute valid_min of 0 numbers"),
+    ({"proj:epsg": np.array([1, 2])}, "CRS cannot be read"),
+    ({"spatial:transform": ["a"] * 6}, "affine cannot be read"),
+])  # fmt: skip
+def test_attributes_that_cannot_be_are_one_line(attrs, message):
+    made = array().drop_vars(["spatial_ref", "x", "y"])
+    with pytest.raises(SceneError, match=message):
+        open_scene(made.assign_attrs(attrs))
+
+
+@pytest.mark.parametrize("dim", ["band", "y"])
+def test_an_array_without_elements_is_no_scene(dim):
+    with pytest.raises(SceneError, match=f"no array of numbers with dims y and x, .* it has sigma0: float32 .*{dim} 0"):
+        open_scene(array().isel({dim: slice(0, 0)}))
+
+
 @pytest.mark.parametrize("kind", ["zarr", "nc"])
 def test_the_time_of_a_store_is_that_of_its_coordinate(tmp_path, kind):
     made = array().isel(band=0, drop=True).expand_dims(time=[np.datetime64("2024-05-06T07:08:09", "ns")])

@@ -46,7 +46,7 @@ class Archive:
         """What a small file holds; refused above LARGEST_TEXT, whatever its header says."""
         try:
             content = self.begin(name)
-        except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, tarfile.TarError) as error:
+        except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, tarfile.TarError) as error:
             raise SceneError(f"cannot read {name} in {self.path}: {error}; copy or download it again") from error
         if len(content) > LARGEST_TEXT:
             raise SceneError(f"{name} in {self.path} holds more than {LARGEST_TEXT >> 20} MB of text: it is no metadata")

@@ -239,7 +239,6 @@ def open_array(
     chosen = choose_bands(bands, known)
     unit = one_unit({name: known[number - 1].units for name, number in chosen.items()})
     first, dims = rasters[0]
-    own = first.attrs.get("id") or first.name or "array"
     return Scene(
         source=sources[0] if len(sources) == 1 else StackSource(tuple(sources)),
         grid=_grid(first, dims, data),
@@ -247,7 +246,7 @@ def open_array(
         indexes=tuple(chosen.values()),
         stored_units=unit,
         units=unit,
-        id=_name(store) if store else str(own),
+        id=_name(store) if store else str(first.attrs.get("id", first.name or "array")),
         href=unsigned(store) or "memory",
         time=_time(first, data),
     )
@@ -263,9 +262,10 @@ def _name(store: str) -> str:
 def _rasters(data, what: str) -> list[tuple[xarray.DataArray, tuple[str | None, str, str]]]:
     """The arrays that make up the scene, each with its dims along band, y and x."""
     arrays = [data] if not hasattr(data, "data_vars") else [data[name] for name in data.data_vars]
-    found = [(axes, array) for array in arrays if array.dtype.kind in "biuf" and (axes := _axes(array))]
+    found = [(axes, array) for array in arrays if array.dtype.kind in "biuf" and array.size and (axes := _axes(array))]
     if not found:
-        told = ", ".join(f"{a.name}: {a.dtype} ({', '.join(map(str, a.dims))})" for a in arrays[:8]) or "nothing"
+        sizes = [", ".join(f"{dim} {n}" for dim, n in array.sizes.items()) for array in arrays[:8]]
+        told = ", ".join(f"{a.name}: {a.dtype} ({size})" for a, size in zip(arrays, sizes, strict=False)) or "nothing"
         raise SceneError(f"{what} has no array of numbers with dims y and x, or latitude and longitude: it has {told}")
     (y, x), _ = max(found, key=lambda pair: pair[1].sizes[pair[0][0]] * pair[1].sizes[pair[0][1]])
     return [_alone(array, y, x, what) for axes, array in found if axes == (y, x)]
@@ -282,7 +282,7 @@ def _axes(array) -> tuple[str, str] | None:
 
 def _runs_along(array, dim, names: tuple[str, ...], axis: str) -> bool:
     told = array.coords[dim].attrs.get("axis") if dim in array.coords else None
-    return told == axis if told in ("X", "Y") else str(dim).lower() in names
+    return told == axis if isinstance(told, str) and told in ("X", "Y") else str(dim).lower() in names
 
 
 def _alone(array, y: str, x: str, what: str):
@@ -346,7 +346,7 @@ def _source(array, dims: tuple[str | None, str, str], nodata: float | None, stor
 
 
 def _scaling(what: str, attrs: Mapping) -> tuple[float, float]:
-    scale, offset = _numbers(what, "scale_factor", attrs.get("scale_factor", 1.0), attrs.get("add_offset", 0.0))
+    scale, offset = (_number(what, key, attrs.get(key, default)) for key, default in (("scale_factor", 1.0), ("add_offset", 0.0)))
     if not (0 < abs(scale) < 1e30 and abs(offset) < 1e30):
         raise SceneError(f"{what} has a scale_factor or add_offset that cannot be: {scale}, {offset}; correct its attributes")
     return scale, offset
@@ -360,12 +360,19 @@ def _range(what: str, array) -> tuple[float, float]:
     """
     told = _numbers(what, "valid_range", *np.atleast_1d(array.attrs.get("valid_range", ())))
     low, high = told if len(told) == 2 else (-np.inf, np.inf)
-    low, high = _numbers(what, "valid_min", array.attrs.get("valid_min", low), array.attrs.get("valid_max", high))
+    low, high = (_number(what, key, array.attrs.get(key, v)) for key, v in (("valid_min", low), ("valid_max", high)))
     if array.encoding.keys() & {"scale_factor", "add_offset"} and not array.attrs.keys() & {"scale_factor", "add_offset"}:
         scale, offset = _scaling(what, array.encoding)
         low, high = sorted((scale * low + offset, scale * high + offset))
         low, high = low - abs(scale) / 2, high + abs(scale) / 2
     return low, high
+
+
+def _number(what: str, key: str, value: object) -> float:
+    numbers = _numbers(what, key, value)
+    if len(numbers) != 1:
+        raise SceneError(f"{what} has an attribute {key} of {len(numbers)} numbers where one is meant: {str(value)[:60]}")
+    return numbers[0]
 
 
 def _numbers(what: str, key: str, *values: object) -> tuple[float, ...]:
@@ -378,8 +385,8 @@ def _numbers(what: str, key: str, *values: object) -> tuple[float, ...]:
 def _grid(array, dims: tuple[str | None, str, str], data) -> Grid:
     """Where the pixels lie: by control points, by coordinates of their centres, or by an affine that is written down."""
     mapping, shape = _mapping(array, data), tuple(array.sizes[dim] for dim in dims[1:])
-    if gcps := mapping.get("gcps"):
-        return _gcp_grid(gcps, shape, mapping)
+    if "gcps" in mapping:
+        return _gcp_grid(mapping["gcps"], shape, mapping)
     axes = [_axis(array, dim) for dim in dims[1:]]
     units = {_unit(array, dim) for dim in dims[1:]}
     affine, crs = _written(array, data, mapping), _crs(array, dims, data, mapping)
@@ -401,10 +408,10 @@ def _grid(array, dims: tuple[str | None, str, str], data) -> Grid:
 
 def _mapping(array, data) -> Mapping:
     """Attributes of the grid mapping."""
-    name = array.encoding.get("grid_mapping") or array.attrs.get("grid_mapping")
-    for place in (str(name).split(":")[0].split(" ")[0] if name else None, "spatial_ref", "crs"):
+    name = array.encoding.get("grid_mapping", array.attrs.get("grid_mapping", ""))
+    for place in (str(name).split(":")[0].split(" ")[0], "spatial_ref", "crs"):
         for holder in (array.coords, data.coords, getattr(data, "variables", {})):
-            if place is not None and place in holder:
+            if place in holder:
                 return holder[place].attrs
     return {}
 
@@ -433,8 +440,8 @@ def _unit(array, dim) -> str:
 def _written(array, data, mapping: Mapping) -> Affine | None:
     """An affine from GeoTransform, `spatial:transform`, or rioxarray's old `transform`."""
     try:
-        if text := mapping.get("GeoTransform"):
-            return Affine.from_gdal(*(float(v) for v in str(text).split()))
+        if "GeoTransform" in mapping:
+            return Affine.from_gdal(*(float(v) for v in str(mapping["GeoTransform"]).split()))
         for attrs in (array.attrs, data.attrs):
             for key in ("spatial:transform", "transform"):
                 if isinstance(attrs.get(key), Sequence | np.ndarray) and len(attrs[key]) >= 6:
@@ -458,7 +465,7 @@ def _crs(array, dims: tuple[str | None, str, str], data, mapping: Mapping) -> CR
     told = [mapping.get("crs_wkt"), mapping.get("spatial_ref")]
     for attrs in (array.attrs, data.attrs):
         told += [attrs.get(f"proj:{key}") for key in ("code", "wkt2", "projjson")]
-        told += [f"EPSG:{attrs['proj:epsg']}" if attrs.get("proj:epsg") else None, attrs.get("crs")]
+        told += [f"EPSG:{attrs['proj:epsg']}" if "proj:epsg" in attrs else None, attrs.get("crs")]
     try:
         for value in told:
             if value is not None:

@@ -10,12 +10,12 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from xtgeo.errors import SceneError
 from xtgeo.read.archive import LARGEST_TEXT, Archive
 from xtgeo.read.remote import fetch, is_url
 from xtgeo.read.sentinel1 import Image, open_images
+from xtgeo.read.trust import path_of
 from xtgeo.scene import Scene
 
 KEY = re.compile(r"(?:schema-)?(product|calibration|noise)-(vv|vh|hh|hv)|safe[-_](manifest)", re.IGNORECASE)
@@ -70,7 +70,7 @@ def radar_files(assets: Mapping[str, Mapping]) -> dict[str, dict[str, str]]:
 def _annotation(files: Mapping[str, str]) -> str:
     """Microsoft's catalogue names the report on interference instead, where there is one; the annotation lies where SAFE has it."""
     told = files.get("annotation", "")
-    if told and not urlsplit(told).path.rpartition("/")[2].startswith("rfi-"):
+    if told and not path_of(told).rpartition("/")[2].startswith("rfi-"):
         return told
     place, mark, rest = files.get("calibration", "").partition("annotation/calibration/calibration-")
     return f"{place}annotation/{rest}" if mark else ""

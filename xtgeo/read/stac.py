@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import numpy as np
 from odc.geo.geobox import GeoBox
@@ -30,7 +30,7 @@ from xtgeo.read.remote import LARGEST_TEXT, fetch, is_url, unsigned
 from xtgeo.read.sentinel1_item import open_item_images, radar_files
 from xtgeo.read.sentinel2 import offset_since, other_names
 from xtgeo.read.stack import RASTERS, StackSource
-from xtgeo.read.trust import refuse_absurd, refuse_place, resolve, safe_json
+from xtgeo.read.trust import path_of, refuse_absurd, refuse_place, resolve, safe_json
 from xtgeo.scene import Scene
 
 IMAGES = ("image/tiff", "image/jp2", "image/vnd.stac.geotiff", "image/png", "image/jpeg")
@@ -86,7 +86,7 @@ class Item:
 def is_stac(href: object) -> bool:
     """Whether this is an Item or ItemCollection: an object, its JSON as a dict, several of them, a file, or a URL."""
     if isinstance(href, str | os.PathLike):
-        path = urlsplit(os.fspath(href)).path if is_url(href) else _parted(os.fspath(href))[0]
+        path = path_of(os.fspath(href)) if is_url(href) else _parted(os.fspath(href))[0]
         if path.lower().endswith((".json", ".geojson")):
             return True
         return is_url(href) and "/items" in path and not path.lower().endswith(RASTERS)
@@ -246,7 +246,7 @@ def _item(item: object, home: str, *, was_there: bool) -> Item:
 
 
 def _is_image(asset: Mapping) -> bool:
-    kind, path = str(asset.get("type") or "").lower(), urlsplit(asset["href"]).path.lower()
+    kind, path = str(asset.get("type") or "").lower(), path_of(asset["href"]).lower()
     return kind.startswith(IMAGES) or (not kind and path.endswith(RASTERS))
 
 

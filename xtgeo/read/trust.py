@@ -83,6 +83,14 @@ def refuse_large_blocks(path: str, block_bytes: int):
         )
 
 
+def path_of(href: str) -> str:
+    """The path in an address, without what follows it; empty for what is no address."""
+    try:
+        return urlsplit(href).path
+    except ValueError:  # urllib's word for wrong brackets or ports
+        return ""
+
+
 def refuse_place(href: str, home: str, what: str, *, was_there: bool = True) -> str:
     """Where `href`, named by the description at `home` (a path or URL), really is; refused where it may not point.
 
@@ -129,9 +137,13 @@ def _refuse_place(href: str, home: str, what: str, was_there: bool) -> str:
 
 def resolve(href: str, home: str) -> str:
     """Where `href` is, for a description that is trusted."""
-    if urlsplit(href).scheme == "file":
-        return unquote(urlsplit(href).path)
-    if len(urlsplit(href).scheme) > 1 or href.startswith("/vsi"):
+    try:
+        scheme = urlsplit(href).scheme
+    except ValueError as error:
+        raise SceneError(f"{href[:200]} is no address: {error}") from error
+    if scheme == "file":
+        return unquote(path_of(href))
+    if len(scheme) > 1 or href.startswith("/vsi"):
         return href
     return _join(home, href) if "://" in home else os.path.join(os.path.dirname(os.path.abspath(home)), href)
 
