@@ -340,7 +340,7 @@ print(int(line.split()[1]) * 1024 - held, plan(scene, model).bytes)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from /proc")
 def test_the_memory_of_a_whole_run_stays_within_its_plan(tmp_path):
-    write_scene(sentinel1((2100, 2300), seed=3, density=2), tmp_path / "scene.tif")
+    write_scene(sentinel1((1100, 2300), seed=3, density=2), tmp_path / "scene.tif")
     command = [sys.executable, "-c", MEASURED, str(tmp_path / "scene.tif"), str(tmp_path / "out.gpkg")]
     peak, planned = map(int, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
     assert peak <= planned <= 1 << 30

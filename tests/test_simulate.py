@@ -27,7 +27,7 @@ EVERYTHING = Conditions(ice=0.2, rfi=True, slicks=0.2, border_px=20, texture=6)
 @pytest.fixture(scope="module")
 def harbour():
     """A scene with a coast, ships, fixed objects and nodata, of odd size."""
-    sims = (sentinel1((700, 531), seed=seed, density=40) for seed in range(60))
+    sims = (sentinel1((700, 531), seed=seed, density=40) for seed in range(14, 60))
     return next(s for s in sims if 0.05 < s.land.mean() < 0.5 and not s.valid.all() and len(s.labels()) > 5)
 
 
@@ -48,7 +48,7 @@ def test_the_same_seed_gives_the_same_scene_and_another_seed_another():
     assert sentinel1((130, 97), seed=5, wind=3).id != first.id
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(-60, 720), st.integers(-60, 1150), st.integers(0, 760), st.integers(0, 640))
 def test_however_a_scene_is_cut_its_pixels_are_the_same(whole, y, x, h, w):
     window = Window(y, x, h, w)

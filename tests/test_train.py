@@ -93,7 +93,7 @@ def test_a_model_learns_bright_squares():
     model = Model(build(SPEC), SPEC)
     steps = []
     trained = fit(
-        model, stream, steps=60, lr=4e-3, average=0.9, learn=from_crops(bf16=False), every=30,
+        model, stream, steps=44, lr=4e-3, average=0.9, learn=from_crops(bf16=False), every=30,
         report=lambda step, loss, m: steps.append(loss)
     )
     test = sample(seed=9)
@@ -102,7 +102,7 @@ def test_a_model_learns_bright_squares():
     assert p[test.target == 1].mean() > p[test.target == 0].mean() + 0.3
 
 
-def area(seed, shape=(90, 110)):
+def area(seed, shape=(60, 64)):
     parts = sample(shape, seed)
     tensors = (torch.from_numpy(part)[None] for part in (parts.data, parts.valid, parts.target))
     return Area.of(*tensors, margin=SPEC.margin)
@@ -112,7 +112,7 @@ def test_a_model_learns_bright_squares_from_areas_of_many_tiles():
     torch.manual_seed(0)
     spec = replace(SPEC, backbone="convnext_atto", region=32)
     areas = cycle([area(i) for i in range(4)])
-    trained = fit(Model(build(spec), spec), areas, steps=24, lr=3e-3, average=0.7, learn=from_areas(focal_dice))
+    trained = fit(Model(build(spec), spec), areas, steps=20, lr=3e-3, average=0.7, learn=from_areas(focal_dice))
     test = sample(seed=9)
     p = answer(trained, torch.from_numpy(test.data), torch.from_numpy(test.valid))[0].numpy()
     assert p[test.target == 1].mean() > p[test.target == 0].mean() + 0.3
@@ -237,7 +237,7 @@ def test_a_model_learns_centres_and_what_they_are():
     torch.manual_seed(0)
     spec = replace(SPEC, task="detect")
     stream = crops([ships(i) for i in range(6)], 64 + 32, 4, np.random.default_rng(0), augment=Augment(mirror=True))
-    trained = fit(Model(build(spec), spec), stream, steps=120, lr=4e-3, average=0.9, learn=from_crops(centre_loss, bf16=False))
+    trained = fit(Model(build(spec), spec), stream, steps=84, lr=4e-3, average=0.9, learn=from_crops(centre_loss, bf16=False))
     test = ships(9)
     said = answer(trained, torch.from_numpy(test.data), torch.from_numpy(test.valid)).numpy()
     block = Block(Window(0, 0, *said.shape[1:]), said, np.ones(said.shape[1:], bool))
