@@ -6,7 +6,6 @@ Runs are processes of their own, forked from one that has imported everything; k
 import importlib
 import itertools
 import json
-import multiprocessing
 import os
 import random
 import re
@@ -21,10 +20,13 @@ from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import shapely
 import torch
+from forked import FORKS
 from torch import nn
 
 from xtgeo.model import Model, Spec
@@ -32,16 +34,14 @@ from xtgeo.model import Model, Spec
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
 
 SPEC = Spec(
-    name="bright", bands=("vv",), units="db", mean=(-20.0,), std=(1.0,), gsd=10.0, region=64, span=2, margin=8, stride=8,
+    name="bright", bands=("vv",), units="db", mean=(-20.0,), std=(1.0,), gsd=10.0, region=128, span=2, margin=8, stride=8,
     threshold=0.5,
 )  # fmt: skip
-SHAPE = 331, 530
-"""15 tiles of 128 x 128 pixels."""
+SHAPE = 1100, 1130
+"""25 tiles of 256 x 256 pixels."""
 NAMES = "v.gpkg", "m.tif", "s.tif"
 JOURNAL = ".v.gpkg.journal"
 COUNT = itertools.count()
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["xtgeo.cli.segment", "xtgeo.cli.options", "xtgeo.cli.progress", "xtgeo.job", "test_faults"])
 
 
 class Bright(nn.Module):
@@ -61,7 +61,7 @@ class Bright(nn.Module):
             if Bright.seen == Bright.stop_at:
                 Bright.pipe.send("here")
                 Bright.pipe.recv()
-        return nn.functional.conv2d(x, self.weight, padding=1) - 11.0
+        return 0.2 * (nn.functional.conv2d(x, self.weight, padding=1) - 11.0)
 
 
 def command(pipe, said, words, prepare, seconds, stop_at):
@@ -154,9 +154,9 @@ def scene(room):
     path = room / "scene.tif"
     rng = np.random.default_rng(0)
     data = rng.normal(-22, 1.0, SHAPE).astype(np.float32)
-    for y, x in zip(rng.integers(0, SHAPE[0] - 9, 40), rng.integers(0, SHAPE[1] - 9, 40), strict=True):
+    for y, x in zip(rng.integers(0, SHAPE[0] - 9, 60), rng.integers(0, SHAPE[1] - 9, 60), strict=True):
         data[y : y + 6, x : x + 9] = 3.0
-    data[250:, :70] = -32768
+    data[:200, :270] = -32768
     with rasterio.open(
         path, "w", driver="GTiff", height=SHAPE[0], width=SHAPE[1], count=1, dtype="float32", nodata=-32768, tiled=True,
         blockxsize=128, blockysize=128, compress="deflate", crs="EPSG:32631",
@@ -294,7 +294,7 @@ def disk(folder):
 
 def test_on_a_full_disk_a_run_is_complete_or_says_so_and_resumes_when_there_is_room(scene, whole, disk):
     stopped = set()
-    for kilobytes in (4, 24, 60, 110, 170, 230, 290, 350, 410, 470, 530, 650, 800):
+    for kilobytes in (4, 300, 500, 1000, 1470, 1500, 1530, 1560, 1700):
         ballast = disk / "ballast"
         with open(ballast, "wb") as file:
             file.write(bytes(shutil.disk_usage(disk).free - kilobytes * 1024))
@@ -405,3 +405,184 @@ def test_a_folder_that_becomes_read_only_stops_the_run_and_not_the_next(scene, w
     assert failed(run.go_on(), "is not writable")
     folder.chmod(0o777)
     assert set(NAMES).isdisjoint(names(folder)) and resumed(folder, scene, whole, prepare=nobody)
+
+
+def away_and_back(path):
+    """Two functions: the file is gone; it is there again."""
+    elsewhere = path.with_name("elsewhere")
+    return partial(os.replace, path, elsewhere), partial(os.replace, elsewhere, path)
+
+
+def cut_and_mended(path):
+    """Half of the file is gone; all of it is there again."""
+    content, found = path.read_bytes(), path.stat()
+
+    def mend():
+        path.write_bytes(content)
+        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+    return partial(os.truncate, path, len(content) // 3), mend
+
+
+def copied(scene, folder, **profile):
+    """The same pixels in another kind of file."""
+    with rasterio.open(scene) as file:
+        options = {**file.profile, **profile}
+        with rasterio.open(folder / "scene.tif", "w", **options) as copy:
+            copy.write(file.read())
+            copy.set_band_description(1, "vv")
+            copy.set_band_unit(1, "dB")
+    return folder / "scene.tif"
+
+
+@pytest.mark.parametrize("lose", [away_and_back, cut_and_mended])
+@pytest.mark.parametrize("profile", [{}, {"tiled": False, "compress": None, "blockysize": 1}], ids=["tiles", "strips"])
+def test_a_source_that_goes_stops_the_run_and_when_it_is_back_the_run_resumes(scene, whole, folder, profile, lose):
+    (folder / "in").mkdir()
+    (folder / "out").mkdir()
+    path = copied(scene, folder / "in", **profile)
+    go, come = lose(path)
+    run = Run(folder / "out", path, stop_at=2).at_the_tile()
+    go()
+    assert failed(run.go_on(), str(path)) and names(folder / "out") == [JOURNAL] and done(folder / "out") >= 1
+    assert failed(Run(folder / "out", path), str(path)) and names(folder / "out") == [JOURNAL]
+    come()
+    assert Run(folder / "out", path).end() == (0, "")
+    for name in NAMES[1:]:  # what outlines say of the run names the file
+        assert pixels(folder / "out" / name) == pixels(scene.with_name("whole") / name)
+
+
+def pixels(path):
+    with rasterio.open(path) as file:
+        return file.read().tobytes()
+
+
+def test_a_source_that_is_replaced_on_the_way_gives_no_mixture(scene, folder):
+    (folder / "in").mkdir()
+    (folder / "out").mkdir()
+    path = copied(scene, folder / "in")
+    run = Run(folder / "out", path, stop_at=5).at_the_tile()
+    shutil.copyfile(path, folder / "other")
+    os.replace(folder / "other", path)
+    assert failed(run.go_on(), "has changed while it was read") and names(folder / "out") == []
+
+
+SERVER = """
+import sys, time
+sys.path.insert(0, {tests!r})
+import loopback
+with loopback.serve({folder!r}, int(sys.argv[1])) as server:
+    answer, pause = loopback.Handler.answer, float(sys.argv[2])
+    loopback.Handler.answer = lambda *a, **k: (time.sleep(pause), answer(*a, **k))
+    print(server.server_port, flush=True)
+    time.sleep(600)
+"""
+
+
+def serve(folder, port=0, pause=0.0):
+    """A server of files in a process of its own, and its port."""
+    code = SERVER.format(tests=str(Path(__file__).parent), folder=str(folder))
+    process = subprocess.Popen([sys.executable, "-c", code, str(port), str(pause)], stdout=subprocess.PIPE, text=True)
+    return process, int(process.stdout.readline())
+
+
+def stop(server):
+    server.kill()
+    server.communicate()
+
+
+def in_haste():
+    """Pauses between tries are short, and GDAL keeps no more of the file than one piece."""
+    pieces = dict.fromkeys(("CPL_VSIL_CURL_CHUNK_SIZE", "CPL_VSIL_CURL_CACHE_SIZE"), "16384")
+    os.environ.update(pieces, GDAL_HTTP_RETRY_DELAY="0.02")
+
+
+def test_a_server_that_goes_stops_the_run_and_when_it_is_back_the_run_resumes_however_slow(scene, whole, folder):
+    server, port = serve(scene.parent)
+    url = f"http://127.0.0.1:{port}/scene.tif"
+    run = Run(folder, url, stop_at=2, prepare=in_haste).at_the_tile()
+    stop(server)
+    assert failed(run.go_on(), "network") and names(folder) == [JOURNAL]
+    assert failed(Run(folder, url, prepare=in_haste), "check the address")
+    server, _ = serve(scene.parent, port, pause=0.1)
+    assert Run(folder, url, prepare=in_haste).end() == (0, "") and names(folder) == sorted(NAMES)
+    stop(server)
+    for name in NAMES[1:]:
+        assert pixels(folder / name) == pixels(scene.with_name("whole") / name)
+
+
+SPOILT = 1060, 300
+"""A row and a column of the block of 128 x 128 pixels that is damaged; 512 x 512 are read at once."""
+SAMPLED = 300, 700
+"""Another one, of which a sample is taken before the first tile."""
+
+
+@pytest.fixture
+def spoilt(scene, folder):
+    """The scene with one block that cannot be decoded."""
+    path = folder / "scene.tif"
+    shutil.copyfile(scene, path)
+    spoil_block(path, *SPOILT)
+    return path
+
+
+def spoil_block(path, row, column):
+    with rasterio.open(path) as file:
+        at = f"{column // 128}_{row // 128}"
+        start, size = (int(file.get_tag_item(f"BLOCK_{what}_{at}", "TIFF", bidx=1)) for what in ("OFFSET", "SIZE"))
+    with open(path, "r+b") as file:
+        file.seek(start)
+        file.write(random.Random(0).randbytes(size))
+
+
+def test_a_tile_that_cannot_be_read_ends_the_run_or_is_nodata_and_told_of(scene, spoilt, whole, folder):
+    out = folder / "out"
+    out.mkdir()
+    assert failed(Run(out, spoilt), "cannot read rows", str(spoilt))
+    begun = done(out)
+    run = Run(out, spoilt, quiet=False, also=("--on-error", "mask", "--json"))
+    code, err = run.end()
+    missed = run.summary()["unreadable"]
+    assert code == 0 and 0 < begun <= run.summary()["tiles_resumed"] < 25 and names(out) == sorted(NAMES)
+    assert err.startswith(f"{len(missed)} tiles could not be read, now nodata, the first at row ") and err.count("\n") == 1
+    holes = np.zeros(SHAPE, bool)
+    for m in missed:
+        assert "cannot read rows" in m["reason"] and (m["y"] % 256, m["x"] % 256) == (0, 0)
+        holes[m["y"] : m["y"] + m["h"], m["x"] : m["x"] + m["w"]] = True
+    assert holes[SPOILT] and len(missed) == 6  # the piece and its neighbours, whose margins reach into it
+    for name in NAMES[1:]:
+        with rasterio.open(out / name) as file, rasterio.open(scene.with_name("whole") / name) as before:
+            assert (file.read(1)[holes] == file.nodata).all() and json.loads(file.tags()["unreadable"]) == missed
+            assert (file.read(1)[~holes] == before.read(1)[~holes]).all()
+    assert json.loads(gpd.read_file(out / "v.gpkg", layer="run")["unreadable"][0]) == missed
+    x, y = 500000 + 10 * (SPOILT[1] + 0.5), 5800000 - 10 * (SPOILT[0] + 0.5)
+    assert not gpd.read_file(out / "v.gpkg", layer="scene_footprint").geometry.covers(shapely.Point(x, y)).any()
+    again = folder / "again"
+    again.mkdir()
+    run = Run(again, spoilt, also=("--on-error", "mask", "--quicklook", folder / "q.png"))
+    assert run.end() == (0, "") and (folder / "q.png").stat().st_size > 10_000
+    assert all((again / name).read_bytes() == (out / name).read_bytes() for name in NAMES[1:])
+    spoil_block(spoilt, *SAMPLED)
+    run = Run(folder / "again", spoilt, also=("--on-error", "mask", "--overwrite", "--json"))
+    assert run.end() == (0, "") and len(run.summary()["unreadable"]) > len(missed)
+
+
+def test_masked_tiles_are_tried_again_when_a_run_resumes(scene, spoilt, whole, folder):
+    out = folder / "out"
+    out.mkdir()
+    run = Run(out, spoilt, stop_at=19, also=("--on-error", "mask")).at_the_tile()
+    run.process.kill()
+    run.end()
+    found = spoilt.stat()
+    with closing(sqlite3.connect(out / JOURNAL)) as db:
+        assert db.execute("SELECT count(*) FROM answers WHERE name = 'unreadable'").fetchone()[0] > 0
+    shutil.copyfile(scene, spoilt)
+    os.utime(spoilt, ns=(found.st_atime_ns, found.st_mtime_ns))
+    run = Run(out, spoilt, also=("--on-error", "mask", "--json"))
+    assert run.end() == (0, "") and run.summary()["unreadable"] == []
+    for name in NAMES[1:]:
+        assert pixels(out / name) == pixels(scene.with_name("whole") / name)
+
+
+def test_with_context_of_the_scene_a_tile_cannot_be_left_out(spoilt, folder):
+    assert failed(Run(folder, spoilt, also=("--on-error", "mask", "--context", "scene")), "--context scene")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 from zlib import crc32
@@ -104,6 +106,7 @@ class RasterSink:
     def _staged(self) -> Iterator[rasterio.io.DatasetWriter]:
         if "GDAL_CACHEMAX" not in os.environ:
             set_gdal_config("GDAL_CACHEMAX", CACHE_BYTES)
+        _hush_libtiff()
         with staged(self.path, overwrite=self._overwrite) as part, rasterio.Env():
             blocks = part.with_name(f"{part.name}.blocks")
             with reported(self.path):
@@ -167,6 +170,13 @@ class RasterSink:
                 for window, checksum in self._brought:
                     if crc32(file.read(window=window)) != checksum:
                         raise OSError("what was written does not come back")
+
+
+@cache
+def _hush_libtiff() -> None:
+    """Of a full disk libtiff tells on standard error, past GDAL's handlers, line after line; GDAL's own error says it too."""
+    with suppress(OSError, AttributeError):  # where it is hidden inside GDAL, it goes on talking
+        ctypes.CDLL(rasterio._base.__file__).TIFFSetErrorHandler(None)
 
 
 def _on_points(warp: Warp) -> dict:
