@@ -32,7 +32,7 @@ from xtgeo.errors import LabelError, OutputError
 from xtgeo.evaluate.xview3 import score
 from xtgeo.evaluate.xview3_files import read_labels, read_predictions, to_predictions
 from xtgeo.grid import WGS84, GcpGrid, lonlat_to_pixel, pixel_to_crs, pixel_to_lonlat
-from xtgeo.item import describe_run, write_item
+from xtgeo.item import OPTIONS, describe_run, write_item
 from xtgeo.model.spec import Spec
 from xtgeo.peaks import Peaks
 from xtgeo.points import describe_points
@@ -431,6 +431,8 @@ def test_a_run_says_in_every_file_how_it_was_made(searched):
     run, made = tables.run.iloc[0], json.loads((folder / "run.json").read_text())
     assert set(tables.detections["config_hash"]) == {run["config_hash"]}
     assert made["properties"]["xtgeo:run"] == json.loads(tables.run.iloc[0].to_json())
+    assert set(OPTIONS) <= set(run.index)
+    assert made["properties"]["mlm:hyperparameters"].items() <= made["properties"]["xtgeo:run"].items()
     assert made["properties"]["datetime"] == "2024-05-06T07:08:09.000Z"
     assert {a["href"] for name, a in made["assets"].items() if name != "model"} == {"./v.gpkg", "./m.tif", "./p.tif"}
     assert "thin plate" in str(result.summary) and result.summary.warp

@@ -49,7 +49,8 @@ ASSETS = {
     "quicklook": ("quicklook", "Picture with what was found", ["overview"]),
 }
 """Outputs of a run: name of the asset, title, roles."""
-OPTIONS = ("threshold", "min_area_m2", "aoi", "context", "dtype", "tile_px", "config_hash")
+OPTIONS = ("threshold", "min_area_m2", "land", "land_buffer_m", "infrastructure_radius_m")
+OPTIONS += ("context", "dtype", "tile_px", "config_hash")
 """Facts of a run that change what comes out."""
 STRAIGHT = 1e-5
 """Corners that bend the footprint by less, in degrees, are left out: a metre."""

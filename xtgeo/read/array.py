@@ -512,7 +512,11 @@ def _cf_time(coordinate) -> str:
     from xarray.conventions import decode_cf_variable
 
     try:
-        time = np.ravel(decode_cf_variable("time", coordinate.variable).values)[0]
+        stored = coordinate.variable.copy(deep=False).load()
+    except Exception as error:  # as in ArraySource
+        raise SceneError(f"cannot read the time of the array: {type(error).__name__}: {error}; it is damaged") from error
+    try:
+        time = np.ravel(decode_cf_variable("time", stored).values)[0]
         return str(np.datetime64(time).astype("datetime64[us]"))
     except (ValueError, TypeError, OverflowError):
         return ""

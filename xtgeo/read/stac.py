@@ -384,7 +384,9 @@ def _open_item(item: Item, open_file, bands, units: str | None, nodata: float | 
     )
 
 
-def _open_radar(item: Item, wanted: Mapping[str, AssetBand], units, nodata, noise: str, trusted: bool) -> Scene:
+def _open_radar(
+    item: Item, wanted: Mapping[str, AssetBand], units: str | None, nodata: float | None, noise: str, trusted: bool
+) -> Scene:
     """Images of Sentinel-1 GRD with their calibration; times and facts as annotations have them."""
     scene = open_item_images(
         unsigned(item.home) or item.id,
