@@ -91,9 +91,9 @@ def wall(path: Path, folder: Path, rounds: int) -> dict:
     }
 
 
-def peak_bytes() -> int:
-    """Highest resident memory of this process. getrusage would count that of the process that started it."""
-    line = next(v for v in Path("/proc/self/status").read_text().splitlines() if v.startswith("VmHWM"))
+def peak_bytes(process: int | str = "self") -> int:
+    """Highest resident memory of a process. getrusage would count that of the process that started it."""
+    line = next(v for v in Path(f"/proc/{process}/status").read_text().splitlines() if v.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
 
 
