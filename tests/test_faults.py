@@ -29,6 +29,7 @@ import torch
 from forked import FORKS
 from torch import nn
 
+from xtgeo.errors import SceneError
 from xtgeo.model import Model, Spec
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
@@ -586,3 +587,25 @@ def test_masked_tiles_are_tried_again_when_a_run_resumes(scene, spoilt, whole, f
 
 def test_with_context_of_the_scene_a_tile_cannot_be_left_out(spoilt, folder):
     assert failed(Run(folder, spoilt, also=("--on-error", "mask", "--context", "scene")), "--context scene")
+
+
+# Tornado and distributed leave sockets to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_on_a_cluster_the_same_tiles_are_nodata(spoilt, folder):
+    from distributed import Client, LocalCluster
+
+    from xtgeo import open_scene, segment
+
+    here, there = ({"out": folder / f"{name}.gpkg", "scores": folder / f"{name}.tif"} for name in ("here", "there"))
+    source, model = open_scene(spoilt), Model(Bright(), SPEC).eval()
+    alone = segment(source, model, on_error="mask", **here)
+    local = LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", host="127.0.0.1", memory_limit=0,
+        dashboard_address="127.0.0.1:0",
+    )  # fmt: skip
+    with local, Client(local, set_as_default=False) as client:
+        with pytest.raises(SceneError, match="cannot read rows"):
+            segment(source, model, client=client, **there)
+        away = segment(source, model, client=client, on_error="mask", **there)
+    assert away.summary.unreadable == alone.summary.unreadable and len(away.summary.unreadable) == 6
+    assert all(here[name].read_bytes() == there[name].read_bytes() for name in here)

@@ -21,7 +21,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ from distributed.comm import CommClosedError
 from xtgeo.allocator import keep_freed_memory
 from xtgeo.choose import adapt
 from xtgeo.engine import Engine, cores, prepare
-from xtgeo.errors import ClusterError, PlanError
+from xtgeo.errors import ClusterError, PlanError, XtgeoError
 from xtgeo.infer import USUAL, Plan, answer, look, meet, no_tokens, plan, read
 from xtgeo.model import Model
 from xtgeo.scene import Block, Scene
@@ -227,7 +227,7 @@ class Cluster:
     def call(self, function: Callable, *arguments: Any) -> Any:
         """A function that reads a scene, on a worker; before any tile that waits."""
         with self._reported(funcname(function)):
-            task = self._client.submit(function, *arguments, pure=False, priority=turn.get() + 1)
+            task = self._client.submit(_do, function, *arguments, pure=False, priority=turn.get() + 1)
             try:
                 return task.result()
             finally:
@@ -337,6 +337,26 @@ def _weights(name: str) -> Weights:
     return get_worker().plugins[name]
 
 
+def _plainly(function: Callable) -> Callable:
+    """An error of ours comes without its causes: GDAL's cannot be unpickled, and then ours would not be known either."""
+
+    @wraps(function)
+    def plain(*arguments):
+        try:
+            return function(*arguments)
+        except XtgeoError as e:
+            error = type(e)(*e.args)
+        raise error
+
+    return plain
+
+
+@_plainly
+def _do(function: Callable, *arguments: Any) -> Any:
+    return function(*arguments)
+
+
+@_plainly
 def _answer(work: Work, tile: int, news: torch.Tensor | None) -> dict[str, bytes]:
     ready, at = _weights(work.weights).ready(work.plan.engine), work.plan.nest[tile]
     missed = {} if work.lenient else None
@@ -344,6 +364,7 @@ def _answer(work: Work, tile: int, news: torch.Tensor | None) -> dict[str, bytes
     return {**kept, "unreadable": missed[tile].encode()} if missed else kept
 
 
+@_plainly
 def _look(work: Work, tile: int, news: None) -> tuple[torch.Tensor, torch.Tensor] | None:
     ready, at = _weights(work.weights).ready(work.plan.engine), work.plan.nest[tile]
     block = read(work.scene, at)
