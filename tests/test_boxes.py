@@ -217,9 +217,9 @@ def test_a_trained_model_is_saved_and_finds_the_same_boxes_again(head, tmp_path)
     batch = tuple(map(list, zip(*scenes, strict=True)))
     torch.manual_seed(0)
     losses = []
-    options = {"lr": 1e-3, "average": 0.5, "every": 4, "learn": from_boxes(bf16=False)}
+    options = {"lr": 1e-3, "average": 0.5, "every": 2, "learn": from_boxes(bf16=False)}
     trained = fit(
-        Model(build(spec), spec), iter([batch] * 8), steps=8, report=lambda step, loss, model: losses.append(loss), **options
+        Model(build(spec), spec), iter([batch] * 4), steps=4, report=lambda step, loss, model: losses.append(loss), **options
     )
     assert losses[-1] < losses[0]
     again = load_model(save_model(trained, tmp_path / "boxes.safetensors"))

@@ -89,7 +89,7 @@ def test_a_refusal_is_one_line_at_once(server, url, status):
     server.faults, start = [status] * 99, time.monotonic()
     with pytest.raises(SceneError, match=rf"cannot read rows .*: the server .* \(HTTP {status}\); check your credentials"):
         read(scene)
-    assert time.monotonic() - start < 2 and len(server.requests) < 20
+    assert time.monotonic() - start < 5 and len(server.requests) < 20  # to try again three times takes seven seconds
 
 
 def test_a_server_that_never_recovers_is_given_up_and_later_asked_anew(server, url):
