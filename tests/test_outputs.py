@@ -391,6 +391,9 @@ def test_a_map_on_which_the_scene_does_not_lie_is_refused():
         plan_warp(GeoBox(SHAPE, Affine(10, 0, -2655, 0, -10, 3000), "EPSG:3995"), SHAPE, "EPSG:4326")
     with pytest.raises(OutputError, match="does not lie in the area"):
         plan_warp(by_points(0, 0), SHAPE, "+proj=gnom +lat_0=0 +lon_0=180")
+    for crs, message in (("nonsense", "unknown CRS 'nonsense'"), ("EPSG:4978", "is no map"), ("EPSG:5773", "is no map")):
+        with pytest.raises(OutputError, match=message):
+            plan_warp(by_points(0, 0), SHAPE, crs)
 
 
 @pytest.fixture(scope="module")

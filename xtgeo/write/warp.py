@@ -27,6 +27,7 @@ from rasterio.warp import reproject
 
 from xtgeo.errors import OutputError
 from xtgeo.grid import WGS84, GcpGrid, Grid, is_georeferenced, pixel_to_crs, pixel_to_lonlat, round_the_earth
+from xtgeo.write.vector import check_crs
 
 TOLERANCE_PX = 0.125
 """GDAL's own, of what lies between the places that it computes exactly."""
@@ -74,6 +75,7 @@ def plan_warp(grid: Grid, shape: tuple[int, int], crs: str) -> Warp:
     """
     if not is_georeferenced(grid):
         raise OutputError("a scene without a place on the earth cannot be warped to a map; leave --warp out")
+    check_crs(crs)
     crs, (h, w) = CRS(crs), shape
     rim = shapely.get_coordinates(shapely.segmentize(shapely.box(0, 0, w, h).exterior, max(h, w) / 64))
     x, y = pixel_to_crs(grid, rim[:, 1], rim[:, 0], crs)
