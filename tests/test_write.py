@@ -4,6 +4,7 @@ import os
 import sqlite3
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -117,6 +118,12 @@ def test_the_same_content_gives_the_same_bytes(tmp_path, suffix):
     first = digest(save(tmp_path / f"a{suffix}", run={"threshold": 0.5}))
     time.sleep(1.1)
     assert digest(save(tmp_path / f"b{suffix}", run={"threshold": 0.5})) == first
+
+
+def test_threads_that_write_at_the_same_time_give_the_same_bytes(tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(lambda i: save(tmp_path / f"{i}.gpkg"), range(24)))
+    assert len({path.read_bytes() for path in paths}) == 1
 
 
 @formats

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import threading
 import warnings
 from collections.abc import Mapping
 from contextlib import closing, contextmanager
@@ -38,6 +39,7 @@ from xtgeo.errors import LabelError, OutputError
 FORMATS = (".gpkg", ".geojson", ".fgb", ".parquet", ".csv")
 EPOCH = "2000-01-01T00:00:00.000Z"
 """GeoPackage wants to know when a layer changed; equal content shall be equal bytes, so it always was then."""
+_turns = threading.Lock()
 FIELDS = detections.FIELDS | points.FIELDS
 """Every column that xtgeo writes and its pandas type: readers guess some of them wrong."""
 STEP_M = 500
@@ -357,13 +359,14 @@ def _crs_text(crs) -> str:
 
 @contextmanager
 def _still_clock():
-    """GDAL writes a fixed date into GeoPackages."""
-    before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": EPOCH})
-    try:
-        yield
-    finally:
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})
+    """GDAL writes a fixed date into GeoPackages. Its options belong to the whole process, so threads take turns."""
+    with _turns:
+        before = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": EPOCH})
+        try:
+            yield
+        finally:
+            pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": before})
 
 
 @contextmanager
