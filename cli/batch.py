@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -148,6 +149,8 @@ def batch(
     from xtgeo import connect
     from xtgeo.batches import entries, forecast
 
+    for handler in logging.getLogger("distributed").handlers:
+        handler.setLevel(logging.CRITICAL)  # what ends a batch is told in one line
     chosen = None if task is None else task.value
     listed = entries(scenes)
     client = connect(

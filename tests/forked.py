@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 FORKS = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
-FORKS.set_forkserver_preload(["geopandas", "pytest", "xtgeo.cli.progress", "xtgeo.cli.segment", "xtgeo.job"])
+FORKS.set_forkserver_preload(["geopandas", "pytest", "xtgeo.cli.progress", "xtgeo.cli.segment", "xtgeo.job", "dask.cli", "distributed.cli.dask_worker", "distributed.cli.dask_scheduler", "xtgeo.batches"])
 
 
 class Forked:

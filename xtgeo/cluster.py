@@ -29,12 +29,13 @@ import psutil
 import torch
 from dask.utils import funcname
 from distributed import Client, Future, KilledWorker, LocalCluster, Security, WorkerPlugin, get_worker
+from distributed.client import ClosedClientError
 from distributed.comm import CommClosedError
 
 from xtgeo.allocator import keep_freed_memory
 from xtgeo.choose import adapt
 from xtgeo.engine import Engine, cores, prepare
-from xtgeo.errors import ClusterError, PlanError, XtgeoError
+from xtgeo.errors import ClusterError, PlanError, SceneError, XtgeoError
 from xtgeo.infer import USUAL, Plan, answer, look, meet, no_tokens, plan, read
 from xtgeo.model import Model
 from xtgeo.scene import Block, Scene
@@ -47,10 +48,13 @@ Keep = Callable[[Block], dict[str, bytes]]
 PER_THREAD = 2
 """Tiles that the scheduler knows for each thread: one is computed, one waits so that no thread does."""
 JOIN_SECONDS = 60
-"""How long the first worker may take to join."""
+"""How long there may be no worker, at the beginning and later."""
 CONNECT_SECONDS = 30
+"""How long the scheduler may take to answer."""
 NEWS_SECONDS = 5
 """How often the number of threads is asked for."""
+LOST = CancelledError, ClosedClientError, CommClosedError, ConnectionError, TimeoutError
+"""How Dask says that there is no scheduler any more."""
 SHARE = 0.6
 """Of a worker's memory that tiles may take: Dask begins to move data to the disk at 60 %, and pauses at 80 %."""
 
@@ -185,15 +189,13 @@ class Cluster:
     def __init__(self, client: Client, model: Model, name: str):
         self._client, self._model, self._weights = weakref.proxy(client), model, f"xtgeo-{name[:16]}"
         self._address = getattr(client.scheduler, "address", "the cluster")
-        self._asked, self._threads = -1e9, 0
+        self._asked, self._threads, self._news = -1e9, 0, threading.Lock()
         self.slots = Slots(self._most)
         with self._reported("the model"):
             try:
                 client.wait_for_workers(1, timeout=JOIN_SECONDS)
             except TimeoutError as e:
-                raise ClusterError(
-                    f"no worker has joined {self._address} in {JOIN_SECONDS} s: start some with `dask worker {self._address}`"
-                ) from e
+                raise self._deserted("has joined") from e
             self._check_versions(client)
             client.register_plugin(Weights(self._weights, model), name=self._weights)
 
@@ -207,12 +209,22 @@ class Cluster:
 
     @property
     def threads(self) -> int:
-        """That compute tiles, of all workers; as it was some seconds ago at most."""
-        if time.monotonic() - self._asked > NEWS_SECONDS:
-            with self._reported("the number of threads"):
-                self._threads = sum(self._client.nthreads().values())
-            self._asked = time.monotonic()
-        return self._threads
+        """That compute tiles, of all workers; as it was some seconds ago at most. A worker that is short of memory takes none."""
+        with self._news:
+            if time.monotonic() - self._asked > NEWS_SECONDS:
+                ask = partial(self._client.scheduler.identity, n_workers=-1)
+                with self._reported("the number of threads"):
+                    workers = self._client.sync(ask, callback_timeout=CONNECT_SECONDS)["workers"].values()
+                able = (w for w in workers if w["status"] == "running" or w["metrics"]["task_counts"].get("executing"))
+                self._threads = sum(w["nthreads"] for w in able)
+                self._asked = time.monotonic()
+            return self._threads
+
+    def _deserted(self, what: str) -> ClusterError:
+        return ClusterError(
+            f"no worker {what} {self._address} in {JOIN_SECONDS} s: start some with `dask worker {self._address}`, with enough "
+            "memory, and give the same command, which resumes"
+        )
 
     def _most(self) -> int:
         return PER_THREAD * max(1, self.threads)
@@ -227,9 +239,11 @@ class Cluster:
     def call(self, function: Callable, *arguments: Any) -> Any:
         """A function that reads a scene, on a worker; before any tile that waits."""
         with self._reported(funcname(function)):
+            done: queue.SimpleQueue[Future] = queue.SimpleQueue()
             task = self._client.submit(_do, function, *arguments, pure=False, priority=turn.get() + 1)
+            task.add_done_callback(done.put)
             try:
-                return task.result()
+                return self._result(self._next(done))
             finally:
                 task.release()
 
@@ -288,8 +302,8 @@ class Cluster:
                         future.add_done_callback(done.put)
                     if not mine:
                         return
-                    future = done.get()
-                    result = future.result()
+                    future = self._next(done)
+                    result = self._result(future)
                     tile = mine.pop(future)
                     future.release()
                     self.slots.give()
@@ -298,6 +312,31 @@ class Cluster:
                 self.slots.give(len(mine))
                 for future in (*mine, common):
                     future.release()
+
+    def _next(self, done: queue.SimpleQueue[Future]) -> Future:
+        """The next that is done, as long as there is somebody to do it."""
+        seen = time.monotonic()
+        while True:
+            try:
+                return done.get(timeout=NEWS_SECONDS)
+            except queue.Empty:
+                if self.threads:
+                    seen = time.monotonic()
+                elif time.monotonic() - seen > JOIN_SECONDS:
+                    raise self._deserted("has taken work of") from None
+
+    def _result(self, future: Future) -> Any:
+        """Of one that is done; lost with a worker that dies, it is computed again."""
+        while True:
+            try:
+                return future.result(timeout=JOIN_SECONDS)
+            except OSError as e:
+                if future.status == "error":  # it was the function that raised
+                    raise SceneError(f"a worker could not read it ({type(e).__name__}: {e})") from e
+                if not isinstance(e, TimeoutError):
+                    raise
+                if not self.threads:
+                    raise self._deserted("has taken work of") from e
 
     def _has_gpu_resource(self) -> bool:
         """Whether a worker says that it has GPUs to give, one to a task: `dask worker --resources GPU=1`."""
@@ -313,11 +352,21 @@ class Cluster:
                 f"{what}: {e.allowed_failures + 1} workers died one after the other at the same tile, most often for lack "
                 "of memory; give workers more, or tiles less with --max-memory, then run again to resume"
             ) from e
-        except (CancelledError, CommClosedError, ConnectionError, TimeoutError) as e:
+        except XtgeoError:
+            raise
+        except Exception as e:
+            if not isinstance(e, LOST) and self._is_open():
+                raise
             raise ClusterError(
                 f"{what}: the scheduler at {self._address} is gone or cannot be reached; start it again and give the same command, "
                 "which resumes"
             ) from e
+
+    def _is_open(self) -> bool:
+        try:
+            return self._client.status in ("running", "connecting")
+        except ReferenceError:  # nobody holds the client any more
+            return False
 
 
 def _version() -> str:

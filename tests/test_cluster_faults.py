@@ -1,0 +1,262 @@
+"""Whatever dies of a cluster, a batch ends: in the bytes of one machine, or with one line, and then the same command goes on.
+
+Schedulers, workers and batches are the real commands, in processes of their own; kills and signals are real.
+"""
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import sys
+import tempfile
+import time
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import rasterio
+from distributed import Client
+from forked import FORKS
+
+from xtgeo import Masks
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+
+SHAPE = 531, 700
+TILES = 9
+NAMES = [f"{name}{ending}" for name in "abcd" for ending in (".gpkg", ".jpg", ".mask.tif")]
+KEPT = [".batch.lock", ".batch.sqlite", "report.html", "summary.json"]
+OPTIONS = "--mask", "--land", "off", "--dtype", "fp32", "--quiet"
+
+
+def command(said, words, environment):
+    """A command of dask or xtgeo, as from a shell, in a session of its own."""
+    os.setsid()
+    for number, path in enumerate(said, 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = [words[0], *map(str, words[1:])]
+    if words[0] == "dask":
+        from dask.__main__ import main
+    else:
+        from xtgeo.cli import main
+    main()
+
+
+class Command:
+    """Such a process, with what it starts; gone when the block ends."""
+
+    def __init__(self, *words, **environment):
+        self.folder = Path(tempfile.mkdtemp())
+        self.said = [self.folder / "out", self.folder / "err"]
+        self.process = FORKS.Process(target=command, args=(self.said, words, environment))
+        self.process.start()
+        self.pid = self.process.pid
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.process.join(10)
+
+    @property
+    def errors(self):
+        return self.said[1].read_text() if self.said[1].exists() else ""
+
+    def says(self, pattern, seconds=60):
+        """Waits until it has said so."""
+        return until(lambda: re.search(pattern, self.errors), seconds, lambda: self.errors)
+
+    def end(self, seconds=120):
+        """Exit code, and what was said on standard error."""
+        self.process.join(seconds)
+        assert self.process.exitcode is not None, f"still there after {seconds} s: {self.errors}"
+        return self.process.exitcode, self.errors
+
+    def kill(self):
+        os.kill(self.pid, signal.SIGKILL)
+        return self.end(10)
+
+
+def until(what, seconds=60, told=lambda: ""):
+    """Its first answer that is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if answer := what():
+            return answer
+        time.sleep(0.02)
+    raise AssertionError(f"not in {seconds} s: {told()}")
+
+
+def scheduler(port=0, **environment):
+    return Command("dask", "scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard", **environment)
+
+
+def address(scheduler):
+    return scheduler.says(r"Scheduler at:\s+(\S+)")[1]
+
+
+def worker(place, folder, *words, **environment):
+    return Command(
+        "dask", "worker", place, "--host", "127.0.0.1", "--nthreads", 1, "--no-dashboard", "--local-directory", folder, *words,
+        **environment,
+    )  # fmt: skip
+
+
+@contextmanager
+def cluster(workers, folder, *words):
+    """Address of a scheduler, and its workers, without nannies."""
+    with scheduler() as boss:
+        place = address(boss)
+        started = [worker(place, folder, "--no-nanny", *words) for _ in range(workers)]
+        try:
+            yield place, started
+        finally:
+            for one in started:
+                one.__exit__()
+
+
+def batch(folder, *words, scenes="in/*.tif", **environment):
+    given = folder.parent / scenes
+    return Command("xtgeo", "batch", given, "--out-dir", folder, "--model", folder.parent / "small.safetensors", *OPTIONS, *words,
+                   **environment)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory):
+    """Four scenes, and a model with small tiles."""
+    from xtgeo import simulate
+    from xtgeo.model import Model, load_model, save_model
+
+    folder = tmp_path_factory.mktemp("room")
+    (folder / "in").mkdir()
+    simulate.write_scene(simulate.sentinel1(SHAPE, seed=4, density=25, wind=4, land=False), folder / "a.tif")
+    with rasterio.open(folder / "a.tif") as file:
+        data, profile, names = file.read(), file.profile, file.descriptions
+    for name, turned in zip("abcd", (data, data[:, ::-1], data[:, :, ::-1], data[:, ::-1, ::-1]), strict=True):
+        with rasterio.open(folder / "in" / f"{name}.tif", "w", **profile) as file:
+            file.write(turned)
+            file.descriptions, file.units = names, ("dB", "dB")
+    model = load_model("vessels-sar")
+    save_model(Model(model.net, replace(model.spec, name="small", region=256, span=1)), folder / "small.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory):
+    """Address of a scheduler with one worker that nothing happens to."""
+    with cluster(1, tmp_path_factory.mktemp("dask")) as (place, _):
+        yield place
+
+
+@pytest.fixture(scope="module")
+def whole(room, standing):
+    """Bytes of each output of a batch that nothing disturbed; they are those of one machine alone."""
+    from xtgeo import open_scene, segment
+    from xtgeo.batches.record import Record
+    from xtgeo.batches.run import planned
+    from xtgeo.model import load_model
+
+    folder, alone = room / "whole", room / "alone"
+    with batch(folder, "--scheduler", standing) as run:
+        assert run.end() == (0, "")
+    assert names(folder) == sorted([*KEPT, *NAMES])
+    alone.mkdir()
+    model, record = load_model(room / "small.safetensors"), Record(folder)
+    for name in "abcd":
+        scene = open_scene(room / "in" / f"{name}.tif")
+        plan = planned(record, None, model, scene, {"dtype": "fp32"})
+        ends = {"out": ".gpkg", "mask": ".mask.tif", "quicklook": ".jpg"}
+        found = segment(
+            scene, model, like=plan, masks=Masks("off"), **{out: alone / f"{name}{ending}" for out, ending in ends.items()}
+        )
+        assert len(plan.nest) == TILES and len(found.detections) > 2
+    record.close()
+    assert {name: (folder / name).read_bytes() == (alone / name).read_bytes() for name in NAMES} == dict.fromkeys(NAMES, True)
+    return {name: (alone / name).read_bytes() for name in NAMES}
+
+
+def complete(folder, whole):
+    """All outputs with these bytes, and nothing else but the batch's own."""
+    assert names(folder) == sorted([*KEPT, *NAMES])
+    assert [name for name in NAMES if (folder / name).read_bytes() != whole[name]] == []
+    return True
+
+
+def tiles(folder):
+    """Tiles in journals, of all scenes that are on their way."""
+    count = 0
+    for path in folder.glob(".*.journal"):
+        with suppress(sqlite3.Error), closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as db:
+            count += db.execute("SELECT count(DISTINCT tile) FROM answers").fetchone()[0]
+    return count
+
+
+def facts(folder):
+    """Of each scene that is done."""
+    with closing(sqlite3.connect(folder / ".batch.sqlite")) as db:
+        return {name: json.loads(text) for name, text in db.execute("SELECT name, facts FROM scenes WHERE state = 'done'")}
+
+
+@contextmanager
+def watching(place):
+    with Client(place, set_as_default=False) as client:
+        yield client
+
+
+def test_a_worker_that_is_killed_costs_its_tiles_and_nothing_else(room, standing, whole, tmp_path):
+    with watching(standing) as client, worker(standing, tmp_path, "--no-nanny") as victim:
+        here = victim.says(r"Start worker at:\s+(\S+)")[1]
+        with batch(room / "killed", "--scheduler", standing) as run:
+            until(lambda: client.processing([here])[here] and tiles(room / "killed"))
+            victim.kill()
+            assert run.end() == (0, "")
+    assert complete(room / "killed", whole)
+
+
+def test_a_worker_that_joins_late_is_given_tiles(room, standing, whole, tmp_path):
+    with batch(room / "late", "--scheduler", standing) as run, watching(standing) as client:
+        until(lambda: tiles(room / "late"))
+        with worker(standing, tmp_path, "--no-nanny") as second:
+            here = second.says(r"Start worker at:\s+(\S+)")[1]
+            assert run.end() == (0, "")
+            assert client.run(executed, workers=[here])[here] > 2
+    assert complete(room / "late", whole)
+
+
+def executed(dask_worker):
+    return dask_worker.state.executed_count
+
+
+def test_without_a_scheduler_a_batch_ends_with_one_line_and_goes_on_when_it_is_back(room, whole, tmp_path):
+    folder = room / "lost"
+    with scheduler() as boss:
+        place = address(boss)
+        with worker(place, tmp_path, "--no-nanny"), batch(folder, "--scheduler", place) as run:
+            until(lambda: tiles(folder) > 2)
+            boss.kill()
+            assert failed(run, 60, place, "gone", "resumes")
+    kept = tiles(folder)
+    with scheduler(place.rpartition(":")[2]) as boss:
+        assert address(boss) == place
+        with worker(place, tmp_path, "--no-nanny"), batch(folder, "--scheduler", place) as run:
+            assert run.end() == (0, "")
+    assert complete(folder, whole) and sum(of["tiles_resumed"] for of in facts(folder).values()) >= kept - 1 > 0
+
+
+def failed(run, seconds, *words):
+    """One clear line, and exit code 1, in time."""
+    code, err = run.end(seconds)
+    assert code == 1 and err.startswith("error: ") and err.count("\n") == 1, (code, err)
+    assert all(word in err for word in words), err
+    return True
