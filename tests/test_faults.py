@@ -246,6 +246,19 @@ def test_killed_while_outputs_get_their_names_it_still_resumes(scene, whole, fol
     assert resumed(folder, scene, whole)
 
 
+@pytest.mark.parametrize("name", ["all.gpkg", "all.parquet"])
+@pytest.mark.parametrize("call", ["xtgeo.journal.Journal.place", "xtgeo.journal.Journal.delete"])
+def test_killed_while_a_scene_is_added_to_a_dataset_it_is_there_once(scene, folder, name, call):
+    from xtgeo.write import read_tables
+
+    run = Run(folder, scene, prepare=partial(die_at, call, 1), also=("--append", "--out", folder / name))
+    assert run.end() == (-signal.SIGKILL, "")
+    assert Run(folder, scene, also=("--append", "--out", folder / name)).end() == (0, "")
+    tables = read_tables(folder / name)
+    assert len(tables.run) == 1 and tables.detections["detect_id"].is_unique and len(tables.detections) > 9
+    assert set(names(folder)) == {name, *NAMES[1:], f".{name}.lock"}
+
+
 def test_a_file_that_came_in_between_is_never_overwritten(scene, whole, folder):
     run = Run(folder, scene, prepare=partial(die_at, "os.replace", 2))
     assert run.end()[0] == -signal.SIGKILL
@@ -385,6 +398,14 @@ def test_nothing_asks_what_time_it_is_but_the_record_of_a_training():
     assert [Path(path).name for path in found] == ["record.py"]
 
 
+def test_every_promise_names_tests_that_are_there():
+    root = Path(__file__).resolve().parents[1]
+    named = set(re.findall(r"\btest_\w+(?!\w*\.py)\b", (root / "docs/promises.md").read_text()))
+    there = {name for path in root.glob("tests/*.py") for name in re.findall(r"def (test_\w+)", path.read_text())}
+    modules = {path.stem for path in root.glob("tests/*.py")}
+    assert len(named - modules) > 20 and named <= there | modules
+
+
 def nobody():
     """Root may write anywhere; others may not."""
     if os.getuid() == 0:
@@ -456,6 +477,23 @@ def test_a_source_that_goes_stops_the_run_and_when_it_is_back_the_run_resumes(sc
 def pixels(path):
     with rasterio.open(path) as file:
         return file.read().tobytes()
+
+
+def test_a_zarr_store_that_goes_is_no_scene_of_nodata(scene, whole, folder):
+    from xtgeo import open_scene
+
+    out, store = folder / "out", folder / "scene.zarr"
+    out.mkdir()
+    table = open_scene(scene).to_xarray().chunk({"y": 256, "x": 256}).to_dataset(name="scene")
+    table["scene"].attrs = {"units": "db", "grid_mapping": "spatial_ref"}
+    table.to_zarr(store, zarr_format=2)
+    also = ("--bands", "vv=1")
+    run = Run(out, store, stop_at=2, also=also).at_the_tile()
+    os.replace(store, folder / "elsewhere")
+    assert failed(run.go_on(), "scene.zarr is no longer there") and names(out) == [JOURNAL]
+    os.replace(folder / "elsewhere", store)
+    assert Run(out, store, also=also).end() == (0, "")
+    assert all(pixels(out / name) == pixels(scene.with_name("whole") / name) for name in NAMES[1:])
 
 
 def test_a_source_that_is_replaced_on_the_way_gives_no_mixture(scene, folder):

@@ -147,6 +147,9 @@ class ArraySource:
             told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             rows = f"rows {window.y} to {window.y + window.h} of {self.store or 'the array'}"
             raise SceneError(f"cannot read {rows}: {told}; it is damaged, or not there") from error
+        # To Zarr a chunk that is not there is one of fill values.
+        if self.store and "://" not in self.store and not os.path.exists(self.store):
+            raise SceneError(f"{self.store} is no longer there: bring it back, then run again to resume")
         return whole[[i - 1 - first for i in indexes]] if together else whole
 
     def _values(self, band: slice, y: slice, x: slice) -> np.ndarray:
