@@ -254,6 +254,7 @@ def test_a_range_of_packed_numbers_holds_for_unpacked_ones_too(tmp_path, scale):
 @pytest.mark.parametrize(("attrs", "message"), [
     ({"scale_factor": [1.0, 2.0]}, "an attribute scale_factor of 2 numbers where one is meant"),
     ({"valid_min": np.array([])}, "an attribute valid_min of 0 numbers"),
+    ({"valid_range": [1.0, 2.0, 3.0]}, "an attribute valid_range of 3 numbers where two are meant"),
     ({"proj:epsg": np.array([1, 2])}, "CRS cannot be read"),
     ({"spatial:transform": ["a"] * 6}, "affine cannot be read"),
 ])  # fmt: skip

@@ -362,7 +362,9 @@ def _range(what: str, array) -> tuple[float, float]:
     for rounding.
     """
     told = _numbers(what, "valid_range", *np.atleast_1d(array.attrs.get("valid_range", ())))
-    low, high = told if len(told) == 2 else (-np.inf, np.inf)
+    if len(told) not in (0, 2):
+        raise SceneError(f"{what} has an attribute valid_range of {len(told)} numbers where two are meant")
+    low, high = told or (-np.inf, np.inf)
     low, high = (_number(what, key, array.attrs.get(key, v)) for key, v in (("valid_min", low), ("valid_max", high)))
     if array.encoding.keys() & {"scale_factor", "add_offset"} and not array.attrs.keys() & {"scale_factor", "add_offset"}:
         scale, offset = _scaling(what, array.encoding)
