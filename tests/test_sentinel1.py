@@ -274,6 +274,10 @@ def test_sigma0_is_the_formula_on_real_annotations(shared, tmp_path, year):
         scene = open_scene(path, noise=rule)
         assert (scene.shape, scene.bands, scene.id) == ((h, w), ("vv", "vh"), real.stem)
         check_against_formula(scene, pairs, dn, rule, rows, columns)
+    with zipfile.ZipFile(path) as whole:
+        whole.extractall(tmp_path)
+    item = as_a_catalogue_has_it(tmp_path / f"{real.stem}.SAFE", tmp_path / "stac")
+    check_against_formula(open_scene(item), pairs, dn, "snap", rows, columns)
 
 
 def write_sparse(path, shape, rows, rng):
