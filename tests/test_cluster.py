@@ -22,7 +22,6 @@ from xtgeo.job import fingerprint
 from xtgeo.model import build
 from xtgeo.window import Nest
 
-
 # Tornado and distributed leave sockets to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 HERE = {"threads_per_worker": 1, "processes": False, "protocol": "tcp", "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
@@ -208,7 +207,7 @@ def test_the_model_is_made_ready_once_on_each_worker(clients, model):
 def test_a_cluster_without_workers_is_an_error_that_says_what_to_do(model, monkeypatch):
     monkeypatch.setattr(cluster_module, "JOIN_SECONDS", 0.2)
     with LocalCluster(n_workers=0, **HERE) as local, Client(local, set_as_default=False) as client:
-        with pytest.raises(ClusterError, match="no worker of .*: start some with `dask worker tcp"):
+        with pytest.raises(ClusterError, match="no worker has joined .*: start some with `dask worker tcp"):
             Cluster.of(client, model, "none")
 
 

@@ -60,14 +60,14 @@ def path(tmp_path):
     return write_scene(tmp_path / "scene.tif")
 
 
-def write_scene(path: Path, *, crs="EPSG:32631", shape=(331, 530), nodata_corner=True) -> Path:
+def write_scene(path: Path, *, crs="EPSG:32631", shape=(331, 530), nodata_corner=True, pixel=10) -> Path:
     rng = np.random.default_rng(0)
     data = rng.normal(-22, 1.0, shape).astype(np.float32)
     for y, x, h, w in SHIPS:
         data[y : y + h, x : x + w] = 3.0
     if nodata_corner:
         data[250:, :70] = -32768
-    place = {"crs": crs, "transform": rasterio.Affine(10, 0, 500000, 0, -10, 5800000)} if crs else {}
+    place = {"crs": crs, "transform": rasterio.Affine(pixel, 0, 500000, 0, -pixel, 5800000)} if crs else {}
     with rasterio.open(
         path, "w", driver="GTiff", height=shape[0], width=shape[1], count=1, dtype="float32", nodata=-32768,
         tiled=True, blockxsize=128, blockysize=128, **place,
@@ -229,7 +229,7 @@ def test_a_scene_without_a_valid_pixel_is_refused_and_nothing_is_left(tmp_path, 
     path = tmp_path / "void.tif"
     with rasterio.open(
         path, "w", driver="GTiff", height=90, width=70, count=1, dtype="float32", crs="EPSG:32631", nodata=-32768,
-        transform=rasterio.Affine(10, 0, 500000, 0, -10, 5800000),
+        transform=rasterio.Affine(pixel, 0, 500000, 0, -pixel, 5800000),
     ) as file:  # fmt: skip
         file.write(np.full((1, 90, 70), -32768, np.float32))
         file.set_band_description(1, "vv")
