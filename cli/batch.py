@@ -31,6 +31,8 @@ from xtgeo.cli.options import (
     ModelOption,
     NodataOption,
     NoiseOption,
+    OnError,
+    OnErrorOption,
     QuietOption,
     ThresholdOption,
     TrustedOption,
@@ -122,6 +124,7 @@ def batch(
     dtype: DtypeOption = "auto",
     max_memory: Annotated[str | None, typer.Option("--max-memory", help="Limit for each worker, such as 4GB.")] = None,
     context: ContextOption = "tile",
+    on_error: OnErrorOption = OnError.fail,
     allow_ungeoreferenced: UngeoreferencedOption = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -137,7 +140,7 @@ def batch(
     options = {
         **{name: value for name, value in given.items() if value is not None},
         "noise": noise, "clouds": clouds, "trusted": trusted, "device": device, "dtype": dtype, "max_memory": limit,
-        "context": context, "allow_ungeoreferenced": allow_ungeoreferenced,
+        "context": context, "on_error": on_error.value, "allow_ungeoreferenced": allow_ungeoreferenced,
         "masks": masks(land, land_mask, land_buffer, infrastructure, infrastructure_radius),
     }  # fmt: skip
     tls = (tls_ca_file, tls_cert, tls_key)

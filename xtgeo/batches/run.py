@@ -35,9 +35,7 @@ from xtgeo.write import FORMATS
 
 TASKS = {"segment": segment, "detect": detect}
 OPENING = {*OPEN, "trusted"}
-WORKING = {*WORK, "masks", "device", "dtype", "max_memory", "context", "allow_ungeoreferenced"}
-OUTLINES = {"min_area"}
-"""What only `segment` takes."""
+WORKING = {*WORK, "masks", "device", "dtype", "max_memory", "context", "on_error", "allow_ungeoreferenced"}
 PLANNING = {"device", "dtype", "max_memory"}
 """What a plan is made from; the scenes then take the plan."""
 MOST_AT_ONCE = 32
@@ -103,8 +101,9 @@ def batch(
 
     `scenes`: patterns, paths, lists, see `xtgeo.batches.entries`. `model`: a Model, a name, a file; None: the bundled one that
     fits the first scene. `client`: a dask.distributed Client, or what `xtgeo.connect` gives, which is entered when there is
-    something to do; None: workers on this machine, one for each processor. `format` of the outlines or points (gpkg, geojson, fgb, parquet, csv); `mask`, `scores`, `quicklooks`, `stac`: what else is written for
-    each scene. `options`: what `open_scene`, and `segment` or `detect` take, for all scenes; what an entry says goes before.
+    something to do; None: workers on this machine, one for each processor. `format` of the outlines or points (gpkg, geojson, fgb,
+    parquet, csv); `mask`, `scores`, `quicklooks`, `stac`: what else is written for each scene. `options`: what `open_scene`, and
+    `segment` or `detect` take, for all scenes; what an entry says goes before.
 
     Scenes that are done are not done again. What was computed with other options, by another model, or from a file that has
     changed is refused, or computed anew with `redo`. A scene that fails does not stop the others; it is tried `retries` times more
@@ -252,7 +251,8 @@ class _Run:
         self._progress = progress or (lambda standing: None)
         self._lock, self._planning, self._stop = threading.Lock(), threading.Lock(), threading.Event()
         self._start = self._reported = time.monotonic()
-        self._pixels: dict[str, int] = {}
+        self._pixels: dict[str, int] = {}  # of the scenes that are running
+        self._computed = 0
         self._failed: dict[str, tuple[Entry, str]] = {}
         self._running: set[str] = set()
         waiting = {entry.name for entry, _ in todo}
@@ -267,7 +267,7 @@ class _Run:
         with self._lock:
             return Standing(
                 self._scenes, self._done, self._earlier, len(self._failed), len(self._running), self._objects,
-                round(sum(self._pixels.values()) / 1e6, 3), round(time.monotonic() - self._start, 3),
+                round((self._computed + sum(self._pixels.values())) / 1e6, 3), round(time.monotonic() - self._start, 3),
                 self._dashboard,
             )  # fmt: skip
 
@@ -348,6 +348,7 @@ class _Run:
         finally:
             with self._lock:
                 self._running.discard(name)
+                self._computed += self._pixels.pop(name, 0)
             self._progress(self.standing())
 
     def _told(self, name: str, pixels: int) -> None:
