@@ -3,9 +3,12 @@
 Schedulers, workers and batches are the real commands, in processes of their own; kills and signals are real.
 """
 
+import itertools
 import json
 import os
+import random
 import re
+import shutil
 import signal
 import sqlite3
 import sys
@@ -13,6 +16,8 @@ import tempfile
 import time
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
+from html import escape
 from pathlib import Path
 
 import psutil
@@ -32,7 +37,7 @@ KEPT = [".batch.lock", ".batch.sqlite", "report.html", "summary.json"]
 OPTIONS = "--mask", "--land", "off", "--dtype", "fp32", "--quiet"
 
 
-def command(said, words, environment):
+def command(said, words, environment, prepare):
     """A command of dask or xtgeo, as from a shell, in a session of its own."""
     os.setsid()
     for number, path in enumerate(said, 1):
@@ -44,16 +49,18 @@ def command(said, words, environment):
         from dask.__main__ import main
     else:
         from xtgeo.cli import main
+    if prepare:
+        prepare()
     main()
 
 
 class Command:
     """Such a process, with what it starts; gone when the block ends."""
 
-    def __init__(self, *words, **environment):
+    def __init__(self, *words, prepare=None, **environment):
         self.folder = Path(tempfile.mkdtemp())
         self.said = [self.folder / "out", self.folder / "err"]
-        self.process = FORKS.Process(target=command, args=(self.said, words, environment))
+        self.process = FORKS.Process(target=command, args=(self.said, words, environment, prepare))
         self.process.start()
         self.pid = self.process.pid
 
@@ -124,8 +131,8 @@ def cluster(workers, folder, *words):
 
 def batch(folder, *words, scenes="in/*.tif", **environment):
     given = folder.parent / scenes
-    return Command("xtgeo", "batch", given, "--out-dir", folder, "--model", folder.parent / "small.safetensors", *OPTIONS, *words,
-                   **environment)
+    common = "--out-dir", folder, "--model", folder.parent / "small.safetensors", *OPTIONS
+    return Command("xtgeo", "batch", given, *common, *words, **environment)
 
 
 def names(folder):
@@ -260,3 +267,104 @@ def failed(run, seconds, *words):
     assert code == 1 and err.startswith("error: ") and err.count("\n") == 1, (code, err)
     assert all(word in err for word in words), err
     return True
+
+
+def identities(folder):
+    """What changes when a file is written again."""
+    done = facts(folder) if (folder / ".batch.sqlite").exists() else ()
+    return {name: ((folder / name).stat().st_ino, (folder / name).stat().st_mtime_ns) for name in NAMES if name[0] in done}
+
+
+def die_before_done(n):
+    """The process is killed when the outputs of a scene, the n-th, have their names, and the record does not know it yet."""
+    from xtgeo.batches.record import Record
+
+    put, count = Record.put, itertools.count(1)
+
+    def last(self, row):
+        if row.state == "done" and next(count) == n:
+            os.kill(os.getpid(), signal.SIGKILL)
+        put(self, row)
+
+    Record.put = last
+
+
+def test_killed_again_and_again_a_batch_does_no_scene_twice_and_ends_in_the_same_bytes(room, standing, whole):
+    folder, moments = room / "again", random.Random(0)
+    prepared = [partial(die_before_done, 1), partial(die_before_done, 2), *[None] * 12]
+    for prepare in prepared:
+        before = identities(folder) if folder.exists() else {}
+        with batch(folder, "--scheduler", standing, prepare=prepare) as run:
+            if prepare is None:
+                run.process.join(moments.uniform(0.5, 6))
+                with suppress(ProcessLookupError):
+                    os.kill(run.pid, signal.SIGKILL)
+            code, err = run.end()
+        assert (code, err) in ((-signal.SIGKILL, ""), (0, ""))
+        assert [name for name in NAMES if (folder / name).exists() and (folder / name).read_bytes() != whole[name]] == []
+        assert before.items() <= identities(folder).items()
+        if code == 0:
+            break
+    else:
+        with batch(folder, "--scheduler", standing) as run:
+            assert run.end() == (0, "")
+    assert complete(folder, whole)
+
+
+def left(session):
+    """Processes of a session."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, psutil.Error):
+            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def test_signals_end_a_batch_and_its_workers_and_the_same_command_goes_on(room, standing, whole):
+    folder, interrupted = room / "signals", "interrupted: run again to resume\n"
+    with batch(folder, "--workers", 1) as run:
+        until(lambda: tiles(folder) > 1)
+        listening = [c.laddr.ip for p in left(run.pid) for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+        assert len(left(run.pid)) > 1 and set(listening) == {"127.0.0.1"}
+        with batch(folder, "--scheduler", standing) as second:
+            assert failed(second, 60, str(folder), f"process {run.pid} on")
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does
+        assert run.end(30) == (130, interrupted)
+        assert until(lambda: not left(run.pid), 10)
+    with batch(folder, "--workers", 1) as run:
+        before = tiles(folder)
+        until(lambda: tiles(folder) != before)
+        os.killpg(run.pid, signal.SIGTERM)  # as a batch system does
+        assert run.end(30) == (143, interrupted)
+        assert until(lambda: not left(run.pid), 10)
+    with batch(folder, "--workers", 1) as run:
+        before = tiles(folder)
+        until(lambda: tiles(folder) != before)
+        assert run.kill()[0] == -signal.SIGKILL
+        assert until(lambda: not left(run.pid), 20)
+    assert (folder / ".batch.owner").exists()
+    with batch(folder, "--scheduler", standing) as run:
+        assert run.end() == (0, "")
+    assert complete(folder, whole)
+
+
+def test_a_scene_that_cannot_be_read_does_not_stop_the_others_and_mended_it_is_done_alone(room, standing, whole):
+    folder, source = room / "mended", room / "some"
+    shutil.copytree(room / "in", source)
+    good = (source / "c.tif").read_bytes()
+    (source / "c.tif").write_bytes(b"garbage" * 999)
+    with batch(folder, "--scheduler", standing, scenes="some/*.tif") as run:
+        assert run.end() == (1, "")
+    told = json.loads((folder / "summary.json").read_text())
+    assert (told["done"], told["failed"], [bad["scene"] for bad in told["failures"]]) == (3, 1, ["c"])
+    assert "c.tif" in told["failures"][0]["error"] and escape(told["failures"][0]["error"]) in (folder / "report.html").read_text()
+    assert not [name for name in names(folder) if name.startswith(("c.", ".c."))]
+    before = identities(folder)
+    (source / "c.tif").write_bytes(good)
+    with batch(folder, "--scheduler", standing, "--json", scenes="some/*.tif") as run:
+        assert run.end() == (0, "")
+        told = json.loads(run.said[0].read_text())
+    assert (told["done"], told["earlier"], told["failed"]) == (4, 3, 0) and before.items() <= identities(folder).items()
+    assert sorted(facts(folder)) == list("abcd") and (folder / "c.mask.tif").read_bytes()[:2] == b"II"
+    assert "Failed" not in (folder / "report.html").read_text()

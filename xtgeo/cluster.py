@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import signal
 import threading
 import time
 import uuid
@@ -95,7 +96,7 @@ def connect(
         return
     n = cores()
     workers = workers or n
-    with warnings.catch_warnings():
+    with _unheard(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is already in use")  # then the dashboard takes another port
         local = LocalCluster(
             n_workers=workers, threads_per_worker=threads or max(1, n // workers), processes=True, host="127.0.0.1",
@@ -103,6 +104,19 @@ def connect(
         )  # fmt: skip
     with local, Client(local, set_as_default=False) as client:
         yield client
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """A terminal sends Ctrl-C to every process; those that are started in here do not hear it, and end when they are told to."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 turn: ContextVar[int] = ContextVar("turn", default=0)
