@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from contextlib import closing, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -621,6 +622,15 @@ def test_masked_tiles_are_tried_again_when_a_run_resumes(scene, spoilt, whole, f
     assert run.end() == (0, "") and run.summary()["unreadable"] == []
     for name in NAMES[1:]:
         assert pixels(out / name) == pixels(scene.with_name("whole") / name)
+
+
+def test_points_are_found_around_what_cannot_be_read(scene, spoilt):
+    from xtgeo import detect, open_scene
+
+    model = Model(Bright(), replace(SPEC, points=True)).eval()
+    everywhere, around = (detect(open_scene(path), model, on_error="mask").detections.to_frame() for path in (scene, spoilt))
+    hidden = [((f["detect_scene_row"] > 768) & (f["detect_scene_column"] < 768)).sum() for f in (everywhere, around)]
+    assert hidden[0] > 3 and hidden[1] == 0 and len(around) > 9 and around["contrast_db"].notna().all()
 
 
 def test_with_context_of_the_scene_a_tile_cannot_be_left_out(spoilt, folder):

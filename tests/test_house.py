@@ -42,7 +42,7 @@ HOMES = {
     "rasterio": {"read", "write", "simulate", "decode", "train", "grid", "cli"},
     "geopandas": {"write", "detections", "simulate", "read", "evaluate", "train", "cli"},
     "lightning": {"train"},
-    "distributed": {"batches", "cluster"},
+    "distributed": {"batches", "cluster", "job"},
     "torchgeo": {"model", "train"},
 }
 

@@ -27,7 +27,7 @@ from xtgeo.choose import adapt
 from xtgeo.decode import SCORE_SCALE, Fragments, fragments, labels, quantise
 from xtgeo.detections import Detections, Origin, describe
 from xtgeo.engine import Engine, pick_device
-from xtgeo.errors import ModelError, OutputError, SceneError
+from xtgeo.errors import ModelError, OutputError, SceneError, XtgeoError
 from xtgeo.infer import Plan, plan, predict
 from xtgeo.item import check_item, describe_run, write_item
 from xtgeo.journal import DamagedJournal, Journal, is_placed
@@ -41,7 +41,17 @@ from xtgeo.read.area import pixels_inside, read_area
 from xtgeo.read.holes import with_holes
 from xtgeo.scene import Block, Scene
 from xtgeo.window import Nest, Window
-from xtgeo.write import FORMATS, PICTURES, RasterSink, VectorSink, check_crs, check_target, quicklook, together, write_picture
+from xtgeo.write import (
+    FORMATS,
+    PICTURES,
+    RasterSink,
+    VectorSink,
+    check_crs,
+    check_target,
+    quicklook,
+    together,
+    write_picture,
+)
 from xtgeo.write.dataset import check_dataset, crs_of_dataset
 from xtgeo.write.warp import plan_warp
 
@@ -507,7 +517,11 @@ def open_journal(path: Path | None, identity: dict, *, replace: bool):
         yield journal
     except BaseException:
         # Without a finished tile there is nothing to continue, and the next try may have other options.
-        journal.close() if journal.done() else journal.delete()
+        try:
+            nothing = not journal.done()
+        except XtgeoError:  # it is damaged: whoever opens it next sets it aside
+            nothing = False
+        journal.delete() if nothing else journal.close()
         raise
     journal.delete()
 
@@ -567,7 +581,7 @@ def _told(unreadable: list[dict]) -> str:
 
 def _check_unchanged(scene: Scene, before: dict, journal: Journal) -> None:
     """Refuses to end a run whose scene was replaced on the way; raises SceneError where it is gone, too, but keeps the tiles."""
-    if scene.fingerprint() != before:
+    if scene.source.files and scene.fingerprint() != before:
         journal.clear()
         raise SceneError(f"{scene.id} has changed while it was read ({scene.href}): run again when it is complete")
 
@@ -646,7 +660,8 @@ def _write(scene, model, journal, detections, nest, targets, *, footprint, crs, 
                         pixels = _unpack(packed, (options["count"], *core.shape))
                         sink.write(Block(core, pixels, np.ones(core.shape, bool)))
         if "quicklook" in targets:
-            write_picture(targets["quicklook"], call(quicklook, scene, detections, targets["quicklook"].suffix.lower()), overwrite=overwrite)
+            path = targets["quicklook"]
+            write_picture(path, call(quicklook, scene, detections, path.suffix.lower()), overwrite=overwrite)
         if "out" in targets:
             with VectorSink(targets["out"], crs=crs, run=run, overwrite=overwrite, append=append) as sink:
                 sink.write(detections, (scene.id, footprint))
