@@ -20,8 +20,8 @@ from xtgeo.grid import GcpGrid, lonlat_to_pixel, pixel_to_crs, pixel_to_lonlat
 from xtgeo.nearest import Nearest, ends
 from xtgeo.peaks import Peaks
 from xtgeo.points import describe_points
-from xtgeo.read.area import read_area
-from xtgeo.read.coastline import coastline_version
+from xtgeo.read.area import Frame, read_area
+from xtgeo.read.coastline import _stretches, coastline_version, read_coastline
 from xtgeo.read.land import find_land
 from xtgeo.scene import Scene
 from xtgeo.simulate import sentinel1, write_xview3
@@ -398,6 +398,29 @@ def test_the_packaged_coastline_is_right_by_geodesics_to_its_corners():
     xy = shapely.get_coordinates(shapely.segmentize(shapely.linestrings(near), 0.00001))
     true = [GEOD.inv(np.full(len(xy), a), np.full(len(xy), b), *xy.T)[2].min() for a, b in zip(lon, lat, strict=True)]
     np.testing.assert_allclose(land.judge(lon, lat).shore_m, true, atol=1.0)
+
+
+@coastline
+def test_a_coastline_is_the_same_whether_or_not_its_far_stretches_are_followed(monkeypatch):
+    rng = np.random.default_rng(7)
+    coasts = [(3.0, 45.0), (10.7, 59.6), (180.0, 68.2), (0.0, -70.5), (-179.97, -16.83), (50.5, 41.0), (-75.0, -10.0), (55.0, 82.0)]
+    frames = [Frame.around(around(*place).grid, "EPSG:4326", 100_000) for place in coasts]
+    points = [shapely.points(rng.uniform(*f.hull.bounds[::2], 300), rng.uniform(*f.hull.bounds[1::2], 300)) for f in frames]
+
+    def read():
+        _stretches.cache_clear()
+        for frame, some in zip(frames, points, strict=True):
+            polygons, edges = read_coastline(frame)
+            yield edges, sum((shapely.contains(polygon, some) for polygon in polygons), np.zeros(len(some), int)) % 2
+
+    stretches = list(read())
+    monkeypatch.setattr("xtgeo.read.coastline.STRETCH", 1 << 40)
+    whole = list(read())
+    _stretches.cache_clear()
+    for (edges, odd), (all_edges, truly) in zip(stretches, whole, strict=True):
+        np.testing.assert_array_equal(edges, all_edges)
+        np.testing.assert_array_equal(odd, truly)
+    assert sum(len(edges) > 0 for edges, _ in whole) >= 6 and sum(0 < odd.sum() < 300 for _, odd in whole) >= 5
 
 
 def test_where_no_land_is_known_a_line_says_so(monkeypatch):
