@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
@@ -101,8 +102,8 @@ def until(what, seconds=60, told=lambda: ""):
     raise AssertionError(f"not in {seconds} s: {told()}")
 
 
-def scheduler(port=0, **environment):
-    return Command("dask", "scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard", **environment)
+def scheduler(port=0, *words, **environment):
+    return Command("dask", "scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard", *words, **environment)
 
 
 def address(scheduler):
@@ -368,3 +369,45 @@ def test_a_scene_that_cannot_be_read_does_not_stop_the_others_and_mended_it_is_d
     assert (told["done"], told["earlier"], told["failed"]) == (4, 3, 0) and before.items() <= identities(folder).items()
     assert sorted(facts(folder)) == list("abcd") and (folder / "c.mask.tif").read_bytes()[:2] == b"II"
     assert "Failed" not in (folder / "report.html").read_text()
+
+
+AUTHORITY = """
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout {0}-authority.key -out {0}-authority.pem
+openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout {0}.key -out {0}.csr
+openssl x509 -req -days 2 -in {0}.csr -CA {0}-authority.pem -CAkey {0}-authority.key -CAcreateserial -out {0}.pem -copy_extensions copy
+"""
+
+
+@pytest.fixture
+def certificates(tmp_path):
+    """Of two authorities that do not know each other: its own certificate, and one that it signed with its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl to make certificates with")
+    found = []
+    for name in ("ours", "foreign"):
+        for line in AUTHORITY.format(name).strip().splitlines():
+            subprocess.run(line.split(), cwd=tmp_path, check=True, capture_output=True)
+        found.append([tmp_path / f"{name}{ending}" for ending in ("-authority.pem", ".pem", ".key")])
+    return found
+
+
+def tls(files):
+    return [word for pair in zip(("--tls-ca-file", "--tls-cert", "--tls-key"), files, strict=True) for word in pair]
+
+
+def test_a_cluster_with_tls_serves_who_has_its_certificates_and_nobody_else(room, whole, certificates, tmp_path):
+    ours, foreign = certificates
+    folder = room / "tls"
+    with scheduler(0, "--protocol", "tls", *tls(ours)) as boss:
+        place = address(boss)
+        assert place.startswith("tls://127.0.0.1:")
+        with worker(place, tmp_path, "--no-nanny", *tls(ours)) as one:
+            one.says("Registered to")
+            plain = place.replace("tls", "tcp")
+            for words in ((place,), (place, *tls(foreign)), (plain, *tls(ours)), (plain,)):
+                with batch(folder, "--scheduler", *words) as run:
+                    assert failed(run, 40, words[0], "certificates")
+            assert names(folder) == sorted({*KEPT} - {"report.html", "summary.json"})
+            with batch(folder, "--scheduler", place, *tls(ours)) as run:
+                assert run.end() == (0, "")
+    assert complete(folder, whole)

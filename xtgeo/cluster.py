@@ -89,7 +89,8 @@ def connect(
         except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as e:
             reason = str(e).splitlines()[0] if str(e) else type(e).__name__
             raise ClusterError(
-                f"no scheduler answers at {scheduler} ({reason}): check the address, and start one with `dask scheduler`"
+                f"no scheduler answers at {scheduler} ({reason}): check the address and, for tls://, the certificates, and start one "
+                "with `dask scheduler`"
             ) from e
         with client:
             yield client
