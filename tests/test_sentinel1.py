@@ -25,6 +25,7 @@ from xtgeo import detect, load_model, open_scene
 from xtgeo.errors import SceneError
 from xtgeo.grid import WGS84, GcpGrid, lonlat_bounds, lonlat_to_pixel, pixel_to_lonlat
 from xtgeo.window import Window
+from xtgeo.write import read_tables
 
 H, W = 700, 651
 NAME = "S1A_IW_GRDH_1SDV_20210119T031653_20210119T031718_036201_043ED0_8255"
@@ -620,6 +621,8 @@ def test_objects_of_a_zip_have_the_time_of_their_row(tmp_path):
     late = found["timestamp"] - scene.time_at(rows + 0.5)
     assert (np.abs(late) <= np.timedelta64(2, "ms")).all() and len(set(found["timestamp"].tolist())) == 2
     assert set(found["platform"]) == {"sentinel-1a"} and set(found["relative_orbit"]) == {79}
+    run = read_tables(tmp_path / "points.gpkg").run
+    assert list(run["noise"]) == ["snap"]
 
 
 def as_a_catalogue_has_it(safe, folder, *, reports=False):
