@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 FORKS = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
-FORKS.set_forkserver_preload(["geopandas", "pytest", "xtgeo.cli.progress", "xtgeo.cli.segment", "xtgeo.job", "dask.cli", "distributed.cli.dask_worker", "distributed.cli.dask_scheduler", "xtgeo.batches"])
+FORKS.set_forkserver_preload(
+    ["geopandas", "pytest", "xtgeo.cli.progress", "xtgeo.cli.segment", "xtgeo.job", "xtgeo.batches"]
+    + ["dask.cli", "distributed.cli.dask_scheduler", "distributed.cli.dask_worker"]
+)
 
 
 class Forked:
