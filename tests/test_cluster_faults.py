@@ -21,6 +21,7 @@ from functools import partial
 from html import escape
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import rasterio
@@ -47,7 +48,10 @@ def command(said, words, environment, prepare):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = [words[0], *map(str, words[1:])]
     if words[0] == "dask":
+        import dask.config
         from dask.__main__ import main
+
+        dask.config.refresh()  # its options are in the environment
     else:
         from xtgeo.cli import main
     if prepare:
@@ -69,9 +73,10 @@ class Command:
         return self
 
     def __exit__(self, *_):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self.process.join(10)
+        for number, seconds in ((signal.SIGTERM, 2), (signal.SIGKILL, 10)):
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+            self.process.join(seconds)
 
     @property
     def errors(self):
@@ -372,9 +377,9 @@ def test_a_scene_that_cannot_be_read_does_not_stop_the_others_and_mended_it_is_d
 
 
 AUTHORITY = """
-openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout {0}-authority.key -out {0}-authority.pem
-openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout {0}.key -out {0}.csr
-openssl x509 -req -days 2 -in {0}.csr -CA {0}-authority.pem -CAkey {0}-authority.key -CAcreateserial -out {0}.pem -copy_extensions copy
+req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout {0}-authority.key -out {0}-authority.pem
+req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout {0}.key -out {0}.csr
+x509 -req -days 2 -in {0}.csr -CA {0}-authority.pem -CAkey {0}-authority.key -CAcreateserial -out {0}.pem
 """
 
 
@@ -386,7 +391,7 @@ def certificates(tmp_path):
     found = []
     for name in ("ours", "foreign"):
         for line in AUTHORITY.format(name).strip().splitlines():
-            subprocess.run(line.split(), cwd=tmp_path, check=True, capture_output=True)
+            subprocess.run(["openssl", *line.split()], cwd=tmp_path, check=True, capture_output=True)
         found.append([tmp_path / f"{name}{ending}" for ending in ("-authority.pem", ".pem", ".key")])
     return found
 
@@ -410,4 +415,101 @@ def test_a_cluster_with_tls_serves_who_has_its_certificates_and_nobody_else(room
             assert names(folder) == sorted({*KEPT} - {"report.html", "summary.json"})
             with batch(folder, "--scheduler", place, *tls(ours)) as run:
                 assert run.end() == (0, "")
+    assert complete(folder, whole)
+
+
+def one_block(path, side=12_288):
+    """A scene that is small on the disk and one block, of 600 MB, in memory."""
+    data = np.full((1, side, side), -32768, np.float32)
+    data[:, :300, :300] = np.random.default_rng(0).normal(-20, 1, (300, 300))
+    with rasterio.open(
+        path, "w", driver="GTiff", height=side, width=side, count=1, dtype="float32", nodata=-32768, tiled=True,
+        blockxsize=side, blockysize=side, compress="deflate", zlevel=1, crs="EPSG:32631",
+        transform=rasterio.Affine(10, 0, 500000, 0, -10, 5800000),
+    ) as file:  # fmt: skip
+        file.write(data)
+        file.descriptions, file.units = ("vv",), ("dB",)
+
+
+def test_a_scene_that_no_worker_has_memory_for_fails_and_the_others_are_done(room, whole, tmp_path):
+    folder, source = room / "memory", room / "large"
+    shutil.copytree(room / "in", source)
+    one_block(source / "c.tif")
+    with scheduler(DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0") as boss:
+        place = address(boss)
+        with worker(place, tmp_path, "--memory-limit", "1.5GB") as nanny:
+            with batch(folder, "--scheduler", place, "--max-memory", "1.3GB", scenes="large/*.tif") as run:
+                assert run.end() == (1, "")
+            assert nanny.errors.count("exceeded 95% memory budget. Restarting") > 1
+    told = json.loads((folder / "summary.json").read_text())
+    assert (told["done"], [bad["scene"] for bad in told["failures"]]) == (3, ["c"])
+    assert "workers died at the same tile" in told["failures"][0]["error"] and "--max-memory" in told["failures"][0]["error"]
+    assert [name for name in NAMES if name[0] != "c" and not (folder / name).exists()] == []
+    assert not [name for name in names(folder) if name.startswith(("c.", ".c."))]
+
+
+def test_a_worker_with_another_xtgeo_or_none_is_named_and_refused(room, standing, tmp_path):
+    about, folder = tmp_path / "other" / "xtgeo_sat-0.0.1.dist-info", room / "versions"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: xtgeo-sat\nVersion: 0.0.1\n")
+    for prepare, told in ((partial(look_first, about.parent), "has xtgeo 0.0.1"), (hide, "has xtgeo not at all")):
+        with worker(standing, tmp_path, "--no-nanny", prepare=prepare) as other:
+            here = other.says(r"Start worker at:\s+(\S+)")[1]
+            other.says("Registered to")
+            with batch(folder, "--scheduler", standing) as run:
+                assert failed(run, 60, here, told)
+    with batch(folder, "--scheduler", standing) as run:
+        until(lambda: tiles(folder))
+        with worker(standing, tmp_path, "--no-nanny", prepare=partial(look_first, about.parent)) as other:
+            here = other.says(r"Start worker at:\s+(\S+)")[1]
+            assert failed(run, 60, here, "has xtgeo 0.0.1")
+
+
+def look_first(folder):
+    """What is installed there goes before the rest."""
+    sys.path.insert(0, str(folder))
+
+
+def hide():
+    """As if xtgeo were not installed."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "xtgeo"]:
+        del sys.modules[name]
+    sys.modules["xtgeo"] = None
+
+
+@pytest.mark.slow
+def test_without_workers_a_batch_waits_a_minute_and_ends_with_one_line(room, tmp_path):
+    folder = room / "deserted"
+    with scheduler() as boss:
+        place = address(boss)
+        with worker(place, tmp_path, "--no-nanny") as one, batch(folder, "--scheduler", place) as run:
+            until(lambda: tiles(folder))
+            one.kill()
+            start = time.monotonic()
+            assert failed(run, 120, "no worker has taken work of", place, "resumes") and time.monotonic() - start > 40
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_stands_still_is_lost_too(room, tmp_path):
+    folder = room / "still"
+    with scheduler() as boss:
+        place = address(boss)
+        with worker(place, tmp_path, "--no-nanny"), batch(folder, "--scheduler", place) as run:
+            until(lambda: tiles(folder))
+            os.kill(boss.pid, signal.SIGSTOP)
+            assert failed(run, 150, place, "cannot be reached")
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_comes_back_at_once_knows_nothing_and_the_batch_ends(room, whole, tmp_path):
+    folder = room / "back"
+    with scheduler() as boss:
+        place = address(boss)
+        with worker(place, tmp_path, "--no-nanny"), batch(folder, "--scheduler", place) as run:
+            until(lambda: tiles(folder))
+            boss.kill()
+            with scheduler(place.rpartition(":")[2]), worker(place, tmp_path, "--no-nanny"):
+                assert failed(run, 60, place, "resumes")
+                with batch(folder, "--scheduler", place) as again:
+                    assert again.end() == (0, "")
     assert complete(folder, whole)

@@ -89,8 +89,8 @@ def connect(
         except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as e:
             reason = str(e).splitlines()[0] if str(e) else type(e).__name__
             raise ClusterError(
-                f"no scheduler answers at {scheduler} ({reason}): check the address and, for tls://, the certificates, and start one "
-                "with `dask scheduler`"
+                f"no scheduler answers at {scheduler} ({reason}): check the address and, for tls://, the certificates, and "
+                "start one with `dask scheduler`"
             ) from e
         with client:
             yield client
@@ -127,12 +127,13 @@ turn: ContextVar[int] = ContextVar("turn", default=0)
 class Weights(WorkerPlugin):
     """A model on every worker, also on those that join or come back later; made ready when the first tile comes."""
 
-    def __init__(self, name: str, model: Model):
-        self.name, self.model = name, model
+    def __init__(self, name: str, model: Model, version: str):
+        """version: of xtgeo where the work comes from."""
+        self.name, self.model, self.version = name, model, version
         self._lock, self._ready = threading.Lock(), {}
 
     def __getstate__(self) -> dict:
-        return {"name": self.name, "model": self.model}
+        return {"name": self.name, "model": self.model, "version": self.version}
 
     def __setstate__(self, state: dict) -> None:
         self.__init__(**state)
@@ -142,6 +143,7 @@ class Weights(WorkerPlugin):
         torch.set_num_threads(engine.threads)
         with self._lock:
             if engine not in self._ready:
+                _check_version(get_worker().address, _version(), self.version)
                 keep_freed_memory(engine.keep_memory)
                 self._ready = {engine: prepare(self.model, engine)}
             return self._ready[engine]
@@ -212,15 +214,12 @@ class Cluster:
             except TimeoutError as e:
                 raise self._deserted("has joined") from e
             self._check_versions(client)
-            client.register_plugin(Weights(self._weights, model), name=self._weights)
+            client.register_plugin(Weights(self._weights, model, _version()), name=self._weights)
 
     def _check_versions(self, client: Client) -> None:
-        here, there = _version(), client.run(_version)
-        for worker, version in there.items():
-            if version != here:
-                raise ClusterError(
-                    f"the worker {worker} has xtgeo {version or 'not at all'}, this process {here}: install the same everywhere"
-                )
+        for worker, found in client.run(_version, on_error="return", callback_timeout=JOIN_SECONDS).items():
+            if not isinstance(found, OSError):  # it has left in between
+                _check_version(worker, "" if isinstance(found, Exception) else found, _version())
 
     @property
     def threads(self) -> int:
@@ -364,8 +363,8 @@ class Cluster:
             yield
         except KilledWorker as e:
             raise PlanError(
-                f"{what}: {e.allowed_failures + 1} workers died one after the other at the same tile, most often for lack "
-                "of memory; give workers more, or tiles less with --max-memory, then run again to resume"
+                f"{what}: workers died at the same tile ({e.allowed_failures + 1} in a row), most often for lack of memory; give "
+                "workers more, or tiles less with --max-memory, then run again to resume"
             ) from e
         except XtgeoError:
             raise
@@ -391,6 +390,14 @@ def _version() -> str:
         return version("xtgeo-sat")
     except PackageNotFoundError:
         return ""
+
+
+def _check_version(worker: str, found: str, wanted: str) -> None:
+    if found != wanted:
+        raise ClusterError(
+            f"the worker {worker} has xtgeo {found or 'not at all'}, where the work comes from has {wanted}: install the same "
+            "everywhere"
+        )
 
 
 def _same(work: Work) -> Work:

@@ -22,7 +22,7 @@ from xtgeo.batches.report import write_report
 from xtgeo.choose import choose_model, load_for
 from xtgeo.cluster import Cluster, connect, turn
 from xtgeo.engine import Engine
-from xtgeo.errors import ClusterError, ModelError, OutputError, SceneError, XtgeoError
+from xtgeo.errors import ClusterError, ModelError, OutputError, PlanError, SceneError, XtgeoError
 from xtgeo.grid import pixel_size_m
 from xtgeo.infer import Plan
 from xtgeo.job import MASKS, detect, digest, fingerprint, segment
@@ -254,6 +254,7 @@ class _Run:
         self._pixels: dict[str, int] = {}  # of the scenes that are running
         self._computed = 0
         self._failed: dict[str, tuple[Entry, str]] = {}
+        self._deadly: set[str] = set()
         self._running: set[str] = set()
         waiting = {entry.name for entry, _ in todo}
         earlier = [entry.name for entry in listed if entry.name not in waiting]
@@ -272,14 +273,19 @@ class _Run:
             )  # fmt: skip
 
     def all(self, client: Client, retries: int, own: bool) -> None:
-        """Every scene that is left, then once more those that failed."""
+        """Every scene that is left, then once more those that failed.
+
+        Where workers died, a tile of another scene may have been with them and share the blame: such scenes then go one by one.
+        """
         self._dashboard = client.dashboard_link or ""
         self._progress(self.standing())
         cluster = Cluster.of(client, self._model, fingerprint(self._model))
         for _ in range(1 + retries):
             with ThreadPoolExecutor(MOST_AT_ONCE, "xtgeo-scene") as pool:
                 try:
-                    self._pass(pool, client, cluster)
+                    alone = [entry for entry in self._todo if entry[0].name in self._deadly]
+                    self._pass(pool, client, cluster, [entry for entry in self._todo if entry not in alone], MOST_AT_ONCE)
+                    self._pass(pool, client, cluster, alone, 1)
                 except BaseException:
                     self._stop.set()
                     if own:
@@ -290,10 +296,12 @@ class _Run:
                 return
             self._todo = list(self._failed.values())
 
-    def _pass(self, pool: ThreadPoolExecutor, client: Client, cluster: Cluster) -> None:
+    def _pass(
+        self, pool: ThreadPoolExecutor, client: Client, cluster: Cluster, todo: list[tuple[Entry, str]], at_once: int
+    ) -> None:
         running: set[Future] = set()
-        for number, (entry, identity) in enumerate(self._todo):
-            while len(running) >= MOST_AT_ONCE or (running and not cluster.slots.free):
+        for number, (entry, identity) in enumerate(todo):
+            while len(running) >= at_once or (running and not cluster.slots.free):
                 running = self._collect(running)
             running.add(pool.submit(self._scene, client, cluster, entry, identity, -number))
         while running:
@@ -341,6 +349,8 @@ class _Run:
             self._record.put(Row(name, entry.href, "failed", identity, ours, facts))
             with self._lock:
                 self._failed[name] = entry, identity
+                if isinstance(e, PlanError):
+                    self._deadly.add(name)
         else:
             with self._lock:
                 self._done += 1
