@@ -477,6 +477,25 @@ def hide():
     sys.modules["xtgeo"] = None
 
 
+def test_a_run_that_ends_early_leaves_nothing_to_the_workers_even_if_its_error_is_kept(room, standing):
+    from xtgeo import open_scene, segment
+    from xtgeo.model import load_model
+
+    scene, model = open_scene(room / "in" / "a.tif"), load_model(room / "small.safetensors")
+
+    def enough(done, total, pixels):
+        if done > 2:
+            raise KeyboardInterrupt
+
+    with watching(standing) as client:
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt) as kept:
+                segment(scene, model, client=client, masks=Masks("off"), dtype="fp32", progress=enough)
+            assert until(lambda: not client.scheduler_info(n_workers=-1)["workers"].popitem()[1]["metrics"]["task_counts"], 20)
+        found = segment(scene, model, client=client, masks=Masks("off"), dtype="fp32")
+        assert len(found.detections) > 2 and kept
+
+
 @pytest.mark.slow
 def test_without_workers_a_batch_waits_a_minute_and_ends_with_one_line(room, tmp_path):
     folder = room / "deserted"

@@ -19,7 +19,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -207,6 +207,7 @@ class Cluster:
         self._client, self._model, self._weights = weakref.proxy(client), model, f"xtgeo-{name[:16]}"
         self._address = getattr(client.scheduler, "address", "the cluster")
         self._asked, self._threads, self._news = -1e9, 0, threading.Lock()
+        self._awaited: set[Future] = set()
         self.slots = Slots(self._most)
         with self._reported("the model"):
             try:
@@ -227,11 +228,13 @@ class Cluster:
         with self._news:
             if time.monotonic() - self._asked > NEWS_SECONDS:
                 ask = partial(self._client.scheduler.identity, n_workers=-1)
-                with self._reported("the number of threads"):
-                    workers = self._client.sync(ask, callback_timeout=CONNECT_SECONDS)["workers"].values()
+                try:
+                    with self._reported("the number of threads"):
+                        workers = self._client.sync(ask, callback_timeout=CONNECT_SECONDS)["workers"].values()
+                finally:
+                    self._asked = time.monotonic()  # where nothing answers, threads do not wait for it one after the other
                 able = (w for w in workers if w["status"] == "running" or w["metrics"]["task_counts"].get("executing"))
                 self._threads = sum(w["nthreads"] for w in able)
-                self._asked = time.monotonic()
             return self._threads
 
     def _deserted(self, what: str) -> ClusterError:
@@ -255,11 +258,11 @@ class Cluster:
         with self._reported(funcname(function)):
             done: queue.SimpleQueue[Future] = queue.SimpleQueue()
             task = self._client.submit(_do, function, *arguments, pure=False, priority=turn.get() + 1)
-            task.add_done_callback(done.put)
             try:
+                self._await(task, done)
                 return self._result(self._next(done))
             finally:
-                task.release()
+                self._release(task)
 
     def answers(
         self,
@@ -313,19 +316,32 @@ class Cluster:
                         news = None if told is None else told[work.plan.nest[tile].core]
                         future = submit(function, common, tile, news, key=(f"{work.scene.id}-{token}", next(numbers)))
                         mine[future] = tile
-                        future.add_done_callback(done.put)
+                        self._await(future, done)
                     if not mine:
                         return
                     future = self._next(done)
                     result = self._result(future)
                     tile = mine.pop(future)
-                    future.release()
+                    self._release(future)
                     self.slots.give()
                     yield tile, result
             finally:
                 self.slots.give(len(mine))
-                for future in (*mine, common):
-                    future.release()
+                self._release(*mine, common)
+
+    def abandon(self) -> None:
+        """Calls off what any thread waits for, which is told so by a ClusterError."""
+        with suppress(ClusterError), self._reported("what is called off"):
+            self._client.cancel(list(self._awaited))
+
+    def _await(self, future: Future, done: queue.SimpleQueue[Future]) -> None:
+        self._awaited.add(future)
+        future.add_done_callback(done.put)
+
+    def _release(self, *futures: Future) -> None:
+        for future in futures:
+            self._awaited.discard(future)
+            future.release()
 
     def _next(self, done: queue.SimpleQueue[Future]) -> Future:
         """The next that is done, as long as there is somebody to do it."""

@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial, wraps
 from importlib.metadata import version
@@ -426,10 +426,11 @@ def _run(
             answers = ((tile, keep(block, (missed or {}).get(tile))) for tile, block in zip(rest, blocks, strict=True))
         else:
             answers = cluster.answers(scene, how, rest, keep, lenient=on_error == "mask", looked=looked)
-        for n, (tile, answer) in enumerate(answers, first_pass + len(resumed) + 1):
-            journal.put(tile, **answer)
-            pixels += how.nest[tile].core.h * how.nest[tile].core.w
-            report(n, total, pixels)
+        with closing(answers):  # an error that somebody keeps, as a notebook does, would keep workers busy
+            for n, (tile, answer) in enumerate(answers, first_pass + len(resumed) + 1):
+                journal.put(tile, **answer)
+                pixels += how.nest[tile].core.h * how.nest[tile].core.w
+                report(n, total, pixels)
         _check_unchanged(scene, identity["scene"], journal)
         unreadable = [_missed(how.nest[tile].core, why) for tile, why in journal.get("unreadable")]
         if not any(any(cells) for _, cells in journal.get("valid")):

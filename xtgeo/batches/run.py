@@ -132,8 +132,7 @@ def batch(
         record.set_meta("options", common)
         run = _Run(folder, record, net, name, outputs, options, common, listed, todo, progress)
         if todo:
-            own = not isinstance(client, Client)
-            run.all(stack.enter_context(client or connect()) if own else client, retries, own)
+            run.all(client if isinstance(client, Client) else stack.enter_context(client or connect()), retries)
         write_report(folder, record, run.standing())
         return run.standing()
 
@@ -272,7 +271,7 @@ class _Run:
                 self._dashboard,
             )  # fmt: skip
 
-    def all(self, client: Client, retries: int, own: bool) -> None:
+    def all(self, client: Client, retries: int) -> None:
         """Every scene that is left, then once more those that failed.
 
         Where workers died, a tile of another scene may have been with them and share the blame: such scenes then go one by one.
@@ -282,16 +281,9 @@ class _Run:
         cluster = Cluster.of(client, self._model, fingerprint(self._model))
         for _ in range(1 + retries):
             with ThreadPoolExecutor(MOST_AT_ONCE, "xtgeo-scene") as pool:
-                try:
-                    alone = [entry for entry in self._todo if entry[0].name in self._deadly]
-                    self._pass(pool, client, cluster, [entry for entry in self._todo if entry not in alone], MOST_AT_ONCE)
-                    self._pass(pool, client, cluster, alone, 1)
-                except BaseException:
-                    self._stop.set()
-                    if own:
-                        client.close()  # what waits for an answer is told that none will come
-                    pool.shutdown(cancel_futures=True)
-                    raise
+                alone = [entry for entry in self._todo if entry[0].name in self._deadly]
+                self._pass(pool, client, cluster, [entry for entry in self._todo if entry not in alone], MOST_AT_ONCE)
+                self._pass(pool, client, cluster, alone, 1)
             if not self._failed:
                 return
             self._todo = list(self._failed.values())
@@ -300,12 +292,19 @@ class _Run:
         self, pool: ThreadPoolExecutor, client: Client, cluster: Cluster, todo: list[tuple[Entry, str]], at_once: int
     ) -> None:
         running: set[Future] = set()
-        for number, (entry, identity) in enumerate(todo):
-            while len(running) >= at_once or (running and not cluster.slots.free):
+        try:
+            for number, (entry, identity) in enumerate(todo):
+                while len(running) >= at_once or (running and not cluster.slots.free):
+                    running = self._collect(running)
+                running.add(pool.submit(self._scene, client, cluster, entry, identity, -number))
+            while running:
                 running = self._collect(running)
-            running.add(pool.submit(self._scene, client, cluster, entry, identity, -number))
-        while running:
-            running = self._collect(running)
+        except BaseException:
+            self._stop.set()
+            while running:
+                cluster.abandon()
+                running = wait(running, timeout=0.2).not_done
+            raise
 
     def _collect(self, running: set[Future]) -> set[Future]:
         done, left = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
