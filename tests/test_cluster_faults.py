@@ -147,12 +147,13 @@ def names(folder):
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory):
-    """Four scenes, and a model with small tiles."""
+    """Four scenes, twelve more to be busy with, and a model with small tiles."""
     from xtgeo import simulate
     from xtgeo.model import Model, load_model, save_model
 
     folder = tmp_path_factory.mktemp("room")
-    (folder / "in").mkdir()
+    for name in ("in", "more"):
+        (folder / name).mkdir()
     simulate.write_scene(simulate.sentinel1(SHAPE, seed=4, density=25, wind=4, land=False), folder / "a.tif")
     with rasterio.open(folder / "a.tif") as file:
         data, profile, names = file.read(), file.profile, file.descriptions
@@ -160,6 +161,8 @@ def room(tmp_path_factory):
         with rasterio.open(folder / "in" / f"{name}.tif", "w", **profile) as file:
             file.write(turned)
             file.descriptions, file.units = names, ("dB", "dB")
+    for name in "efghijklmnop":
+        shutil.copyfile(folder / "in" / "a.tif", folder / "more" / f"{name}.tif")
     model = load_model("vessels-sar")
     save_model(Model(model.net, replace(model.spec, name="small", region=256, span=1)), folder / "small.safetensors")
     return folder
@@ -238,13 +241,14 @@ def test_a_worker_that_is_killed_costs_its_tiles_and_nothing_else(room, standing
 
 
 def test_a_worker_that_joins_late_is_given_tiles(room, standing, whole, tmp_path):
-    with batch(room / "late", "--scheduler", standing) as run, watching(standing) as client:
-        until(lambda: tiles(room / "late"))
+    folder = room / "late"
+    with batch(folder, room / "more" / "*.tif", "--scheduler", standing) as run, watching(standing) as client:
+        until(lambda: tiles(folder))
         with worker(standing, tmp_path, "--no-nanny") as second:
             here = second.says(r"Start worker at:\s+(\S+)")[1]
             assert run.end() == (0, "")
             assert client.run(executed, workers=[here])[here] > 2
-    assert complete(room / "late", whole)
+    assert len(facts(folder)) == 16 and all((folder / name).read_bytes() == whole[name] for name in NAMES)
 
 
 def executed(dask_worker):
@@ -302,7 +306,7 @@ def test_killed_again_and_again_a_batch_does_no_scene_twice_and_ends_in_the_same
         before = identities(folder) if folder.exists() else {}
         with batch(folder, "--scheduler", standing, prepare=prepare) as run:
             if prepare is None:
-                run.process.join(moments.uniform(0.5, 6))
+                run.process.join(moments.uniform(0.3, 4))
                 with suppress(ProcessLookupError):
                     os.kill(run.pid, signal.SIGKILL)
             code, err = run.end()
@@ -327,29 +331,29 @@ def left(session):
     return found
 
 
-def test_signals_end_a_batch_and_its_workers_and_the_same_command_goes_on(room, standing, whole):
-    folder, interrupted = room / "signals", "interrupted: run again to resume\n"
+@pytest.mark.parametrize(
+    ("number", "code", "told"),
+    [
+        (signal.SIGINT, 130, "interrupted: run again to resume\n"),
+        pytest.param(signal.SIGTERM, 143, "interrupted: run again to resume\n", marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, -signal.SIGKILL, "", marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_ends_a_batch_and_its_workers_and_the_same_command_goes_on(room, standing, whole, number, code, told):
+    folder = room / f"signal{number}"
     with batch(folder, "--workers", 1) as run:
         until(lambda: tiles(folder) > 1)
         listening = [c.laddr.ip for p in left(run.pid) for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
         assert len(left(run.pid)) > 1 and set(listening) == {"127.0.0.1"}
         with batch(folder, "--scheduler", standing) as second:
             assert failed(second, 60, str(folder), f"process {run.pid} on")
-        os.killpg(run.pid, signal.SIGINT)  # as a terminal does
-        assert run.end(30) == (130, interrupted)
-        assert until(lambda: not left(run.pid), 10)
-    with batch(folder, "--workers", 1) as run:
-        before = tiles(folder)
-        until(lambda: tiles(folder) != before)
-        os.killpg(run.pid, signal.SIGTERM)  # as a batch system does
-        assert run.end(30) == (143, interrupted)
-        assert until(lambda: not left(run.pid), 10)
-    with batch(folder, "--workers", 1) as run:
-        before = tiles(folder)
-        until(lambda: tiles(folder) != before)
-        assert run.kill()[0] == -signal.SIGKILL
+        if number == signal.SIGKILL:
+            os.kill(run.pid, number)
+        else:
+            os.killpg(run.pid, number)  # as a terminal or a batch system does: the workers are told, too
+        assert run.end(30) == (code, told)
         assert until(lambda: not left(run.pid), 20)
-    assert (folder / ".batch.owner").exists()
+    assert (folder / ".batch.owner").exists() == (number == signal.SIGKILL)
     with batch(folder, "--scheduler", standing) as run:
         assert run.end() == (0, "")
     assert complete(folder, whole)
@@ -431,6 +435,7 @@ def one_block(path, side=12_288):
         file.descriptions, file.units = ("vv",), ("dB",)
 
 
+@pytest.mark.slow
 def test_a_scene_that_no_worker_has_memory_for_fails_and_the_others_are_done(room, whole, tmp_path):
     folder, source = room / "memory", room / "large"
     shutil.copytree(room / "in", source)
@@ -452,16 +457,18 @@ def test_a_worker_with_another_xtgeo_or_none_is_named_and_refused(room, standing
     about, folder = tmp_path / "other" / "xtgeo_sat-0.0.1.dist-info", room / "versions"
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: xtgeo-sat\nVersion: 0.0.1\n")
-    for prepare, told in ((partial(look_first, about.parent), "has xtgeo 0.0.1"), (hide, "has xtgeo not at all")):
-        with worker(standing, tmp_path, "--no-nanny", prepare=prepare) as other:
-            here = other.says(r"Start worker at:\s+(\S+)")[1]
-            other.says("Registered to")
-            with batch(folder, "--scheduler", standing) as run:
-                assert failed(run, 60, here, told)
-    with batch(folder, "--scheduler", standing) as run:
+    other = partial(look_first, about.parent)
+    with scheduler() as boss:
+        place = address(boss)
+        for prepare, told in ((hide, "has xtgeo not at all"), (other, "has xtgeo 0.0.1")):
+            with worker(place, tmp_path, "--no-nanny", prepare=prepare) as one:
+                one.says("Registered to")
+                with batch(folder, "--scheduler", place) as run:
+                    assert failed(run, 60, one.says(r"Start worker at:\s+(\S+)")[1], told)
+    with batch(folder, room / "more" / "*.tif", "--scheduler", standing) as run:
         until(lambda: tiles(folder))
-        with worker(standing, tmp_path, "--no-nanny", prepare=partial(look_first, about.parent)) as other:
-            here = other.says(r"Start worker at:\s+(\S+)")[1]
+        with worker(standing, tmp_path, "--no-nanny", prepare=other) as one:
+            here = one.says(r"Start worker at:\s+(\S+)")[1]
             assert failed(run, 60, here, "has xtgeo 0.0.1")
 
 

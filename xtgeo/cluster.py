@@ -127,23 +127,24 @@ turn: ContextVar[int] = ContextVar("turn", default=0)
 class Weights(WorkerPlugin):
     """A model on every worker, also on those that join or come back later; made ready when the first tile comes."""
 
-    def __init__(self, name: str, model: Model, version: str):
-        """version: of xtgeo where the work comes from."""
-        self.name, self.model, self.version = name, model, version
+    def __init__(self, name: str, model: Model):
+        self.name, self.model, self.version = name, model, _version()
         self._lock, self._ready = threading.Lock(), {}
 
     def __getstate__(self) -> dict:
         return {"name": self.name, "model": self.model, "version": self.version}
 
     def __setstate__(self, state: dict) -> None:
-        self.__init__(**state)
+        self.__init__(state["name"], state["model"])
+        self.version = state["version"]  # of where the work comes from
 
     def ready(self, engine: Engine) -> Model:
         """The model as this engine runs it."""
         torch.set_num_threads(engine.threads)
         with self._lock:
             if engine not in self._ready:
-                _check_version(get_worker().address, _version(), self.version)
+                if (found := _version()) != self.version:
+                    raise _other(get_worker().address, found, self.version)
                 keep_freed_memory(engine.keep_memory)
                 self._ready = {engine: prepare(self.model, engine)}
             return self._ready[engine]
@@ -215,12 +216,18 @@ class Cluster:
             except TimeoutError as e:
                 raise self._deserted("has joined") from e
             self._check_versions(client)
-            client.register_plugin(Weights(self._weights, model, _version()), name=self._weights)
+            client.register_plugin(Weights(self._weights, model), name=self._weights)
 
     def _check_versions(self, client: Client) -> None:
-        for worker, found in client.run(_version, on_error="return", callback_timeout=JOIN_SECONDS).items():
-            if not isinstance(found, OSError):  # it has left in between
-                _check_version(worker, "" if isinstance(found, Exception) else found, _version())
+        try:
+            versions = client.run(_version, on_error="return", callback_timeout=JOIN_SECONDS)
+        except TimeoutError as e:
+            raise ClusterError(
+                f"a worker of {self._address} does not answer in {JOIN_SECONDS} s: look for it in the dashboard, and end it"
+            ) from e
+        for worker, found in versions.items():
+            if found != _version() and not isinstance(found, OSError):  # or it has left in between
+                raise _other(worker, "" if isinstance(found, Exception) else found, _version())
 
     @property
     def threads(self) -> int:
@@ -314,7 +321,7 @@ class Cluster:
                             self.slots.give()
                             break
                         news = None if told is None else told[work.plan.nest[tile].core]
-                        future = submit(function, common, tile, news, key=(f"{work.scene.id}-{token}", next(numbers)))
+                        future = submit(function, common, tile, news, key=(f"{function.__name__[1:]}-{token}", next(numbers)))
                         mine[future] = tile
                         self._await(future, done)
                     if not mine:
@@ -408,12 +415,11 @@ def _version() -> str:
         return ""
 
 
-def _check_version(worker: str, found: str, wanted: str) -> None:
-    if found != wanted:
-        raise ClusterError(
-            f"the worker {worker} has xtgeo {found or 'not at all'}, where the work comes from has {wanted}: install the same "
-            "everywhere"
-        )
+def _other(worker: str, found: str, wanted: str) -> ClusterError:
+    return ClusterError(
+        f"the worker {worker} has xtgeo {found or 'not at all'}, where the work comes from it is {wanted}: install the same "
+        "everywhere"
+    )
 
 
 def _same(work: Work) -> Work:
