@@ -66,7 +66,10 @@ class Server(http.server.ThreadingHTTPServer):
 
 @contextmanager
 def serve(folder, port=0):
-    """`port` 0 is one that is free. `server.faults`: for the next requests in turn a status, "reset", "cut", "slow", a URL to redirect to, or None."""
+    """`port` 0 is one that is free.
+
+    `server.faults`: for the next requests in turn a status, "reset", "cut", "slow", a URL to redirect to, or None.
+    """
     with Server(("127.0.0.1", port), Handler) as server:
         server.folder, server.requests, server.faults = folder, [], []
         server.url = f"http://127.0.0.1:{server.server_port}"

@@ -229,7 +229,7 @@ def test_a_scene_without_a_valid_pixel_is_refused_and_nothing_is_left(tmp_path, 
     path = tmp_path / "void.tif"
     with rasterio.open(
         path, "w", driver="GTiff", height=90, width=70, count=1, dtype="float32", crs="EPSG:32631", nodata=-32768,
-        transform=rasterio.Affine(pixel, 0, 500000, 0, -pixel, 5800000),
+        transform=rasterio.Affine(10, 0, 500000, 0, -10, 5800000),
     ) as file:  # fmt: skip
         file.write(np.full((1, 90, 70), -32768, np.float32))
         file.set_band_description(1, "vv")

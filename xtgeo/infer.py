@@ -296,7 +296,7 @@ def _stream(
 
 
 def read(scene: Scene, tile: Tile, unreadable: dict[int, str] | None = None) -> Block | None:
-    """The tile's pixels; None where there is none to see. With `unreadable` also where they cannot be read: the reason goes there."""
+    """The tile's pixels; None where there is none to see, and with `unreadable`, which gets the reason, where they cannot be read."""
     try:
         if not scene.maybe_valid(tile.core):
             return None
