@@ -77,6 +77,7 @@ class Command:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
             self.process.join(seconds)
+        shutil.rmtree(self.folder)
 
     @property
     def errors(self):

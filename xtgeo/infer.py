@@ -296,7 +296,7 @@ def _stream(
 
 
 def read(scene: Scene, tile: Tile, unreadable: dict[int, str] | None = None) -> Block | None:
-    """The tile's pixels; None where there is none to see, and with `unreadable`, which gets the reason, where they cannot be read."""
+    """The tile's pixels; None where there is none to see, and with `unreadable`, which gets the reason, where it cannot be read."""
     try:
         if not scene.maybe_valid(tile.core):
             return None
