@@ -173,6 +173,19 @@ def test_the_scheduler_knows_two_tiles_for_each_thread_whatever_there_is_to_do(c
     assert most <= cluster_module.PER_THREAD * 2 + 1, "and the scene itself"
 
 
+@pytest.mark.parametrize(("side", "count", "tasks"), [(128, 40, 10), (128, 6, 2), (64, 6, 6), (1 << 20, 40, 2)])
+def test_a_task_is_some_tiles_where_there_are_enough_for_all_threads(
+    clients, model, path, monkeypatch, side, count, tasks
+):
+    scene, client, asked = open_scene(path), clients[1], []
+    submit = client.submit
+    monkeypatch.setattr(client, "submit", lambda *words, **options: asked.append(words[0]) or submit(*words, **options))
+    monkeypatch.setattr(cluster_module, "TASK_PX", side)  # tiles have 64
+    cluster = Cluster.of(client, model, fingerprint(model))
+    answered = [tile for tile, _ in cluster.answers(scene, alike(scene, model, span=1), range(count), _nothing)]
+    assert sorted(answered) == [*range(count)] and asked.count(cluster_module._each) == tasks
+
+
 def test_slots_are_never_more_than_allowed_and_all_get_one():
     slots, now, most, lock = Slots(lambda: 3), [0], [0], threading.Lock()
 

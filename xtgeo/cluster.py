@@ -1,9 +1,9 @@
-"""The same tiles on a Dask scheduler: a task is a tile, a worker holds each model once, pixels do not travel.
+"""The same tiles on a Dask scheduler: a task is some tiles, a worker holds each model once, pixels do not travel.
 
     client                                       worker
     Cluster.answers(scene, plan, tiles, keep) -> read(tile.full) -> answer -> keep -> a few kilobytes
 
-The scheduler knows a scene once and two tiles for each thread that could compute them, however many scenes wait. A worker that dies
+The scheduler knows a scene once and two tasks for each thread that could compute them, however many scenes wait. A worker that dies
 takes nothing with it: its tiles go to another. A tile is computed at least once and taken by the client once.
 """
 
@@ -47,7 +47,10 @@ if TYPE_CHECKING:
 Keep = Callable[[Block], dict[str, bytes]]
 """What is kept of a tile's answer; pickled."""
 PER_THREAD = 2
-"""Tiles that the scheduler knows for each thread: one is computed, one waits so that no thread does."""
+"""Tasks that the scheduler knows for each thread: one is computed, one waits so that no thread does."""
+TASK_PX = 2048
+"""Tiles of a task cover about a square of this side, where there are enough for all threads: a scheduler and a client spend some
+milliseconds on each task, whatever it holds."""
 JOIN_SECONDS = 60
 """How long there may be no worker, at the beginning and later."""
 CONNECT_SECONDS = 30
@@ -308,8 +311,10 @@ class Cluster:
         resources = {"GPU": 1} if work.plan.engine.device == "cuda" and self._has_gpu_resource() else None
         submit = partial(client.submit, pure=False, priority=turn.get(), resources=resources)
         done: queue.SimpleQueue[Future] = queue.SimpleQueue()
-        mine: dict[Future, int] = {}
-        rest = iter(tiles)
+        mine: dict[Future, list[int]] = {}
+        rest, size = list(tiles), work.plan.nest.side
+        together = max(1, min((TASK_PX // size) ** 2, len(rest) // self._most()))
+        pieces = (rest[i : i + together] for i in range(0, len(rest), together))
         ended = False
         with self._reported(work.scene.id):
             common = submit(_same, work, key=f"scene-{token}")
@@ -317,21 +322,22 @@ class Cluster:
             try:
                 while True:
                     while not ended and self.slots.take(wait=not mine):
-                        if ended := (tile := next(rest, None)) is None:
+                        if ended := (piece := next(pieces, None)) is None:
                             self.slots.give()
                             break
-                        news = None if told is None else told[work.plan.nest[tile].core]
-                        future = submit(function, common, tile, news, key=(f"{function.__name__[1:]}-{token}", next(numbers)))
-                        mine[future] = tile
+                        news = [None if told is None else told[work.plan.nest[tile].core] for tile in piece]
+                        key = f"{function.__name__[1:]}-{token}", next(numbers)
+                        future = submit(_each, function, common, piece, news, key=key)
+                        mine[future] = piece
                         self._await(future, done)
                     if not mine:
                         return
                     future = self._next(done)
-                    result = self._result(future)
-                    tile = mine.pop(future)
+                    results = self._result(future)
+                    piece = mine.pop(future)
                     self._release(future)
                     self.slots.give()
-                    yield tile, result
+                    yield from zip(piece, results, strict=True)
             finally:
                 self.slots.give(len(mine))
                 self._release(*mine, common)
@@ -450,6 +456,10 @@ def _do(function: Callable, *arguments: Any) -> Any:
 
 
 @_plainly
+def _each(function: Callable, work: Work, tiles: list[int], news: list[torch.Tensor | None]) -> list:
+    return [function(work, tile, told) for tile, told in zip(tiles, news, strict=True)]
+
+
 def _answer(work: Work, tile: int, news: torch.Tensor | None) -> dict[str, bytes]:
     ready, at = _weights(work.weights).ready(work.plan.engine), work.plan.nest[tile]
     missed = {} if work.lenient else None
@@ -457,7 +467,6 @@ def _answer(work: Work, tile: int, news: torch.Tensor | None) -> dict[str, bytes
     return {**kept, "unreadable": missed[tile].encode()} if missed else kept
 
 
-@_plainly
 def _look(work: Work, tile: int, news: None) -> tuple[torch.Tensor, torch.Tensor] | None:
     ready, at = _weights(work.weights).ready(work.plan.engine), work.plan.nest[tile]
     block = read(work.scene, at)
