@@ -18,7 +18,7 @@ from xtgeo.cli import app
 
 from xtgeo import Model, batch, open_scene, segment
 from xtgeo.batches import Entry, entries, forecast
-from xtgeo.batches.record import LOCK, Record
+from xtgeo.batches.record import LOCK, OWNER, Record
 from xtgeo.engine import Engine
 from xtgeo.errors import ModelError, OutputError, SceneError
 from xtgeo.infer import Plan
@@ -235,7 +235,10 @@ def test_a_file_that_is_not_ours_is_left_alone(scenes, tmp_path, client, model):
 def test_a_folder_is_one_batchs_at_a_time(scenes, tmp_path, client, model):
     out = tmp_path / "out"
     out.mkdir()
-    with FileLock(out / LOCK), pytest.raises(OutputError, match="in use by another batch"):
+    with FileLock(out / LOCK), pytest.raises(OutputError, match="in use by another batch .another process"):
+        batch(scenes, model, out, client=client)
+    (out / OWNER).symlink_to(out / "nowhere" / "to be written")
+    with pytest.raises(OutputError, match="cannot be written"):
         batch(scenes, model, out, client=client)
     assert batch(scenes, model, out, client=client, quicklooks=False).done == 3
 

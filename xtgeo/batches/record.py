@@ -19,6 +19,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from xtgeo.errors import JournalError, OutputError
+from xtgeo.write.staged import reported
 
 NAME, LOCK, OWNER = ".batch.sqlite", ".batch.lock", ".batch.owner"
 FORMAT = 1
@@ -112,12 +113,16 @@ def alone(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as e:
-        who = owner.read_text().strip() if owner.exists() else "another process"
+        try:
+            who = owner.read_text().strip()
+        except OSError:  # it has just ended, or only begins
+            who = "another process"
         raise OutputError(f"{folder} is in use by another batch ({who}): wait for it, or take another folder") from e
     except OSError as e:
         raise OutputError(f"{folder} cannot be written ({e.strerror}): choose another folder") from e
     try:
-        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+        with reported(owner):
+            owner.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
         yield
     finally:
         owner.unlink(missing_ok=True)
