@@ -255,6 +255,8 @@ def test_what_a_batch_cannot_do_is_said_before_it_begins(scenes, tmp_path, clien
             batch(scenes, model, **{"out_dir": tmp_path / "out", "client": client, **options})
     with pytest.raises(ModelError, match="finds points"):
         batch(scenes, "points-sar", tmp_path / "out", client=client, mask=True)
+    with pytest.raises(ModelError, match="finds points"):
+        batch([Entry(str(scenes[0]), "s0", work={"min_area": 5.0})], "points-sar", tmp_path / "out", client=client)
 
 
 def test_scenes_of_another_pixel_size_are_not_done_by_a_model_made_for_the_first(tmp_path, client):

@@ -126,7 +126,7 @@ def batch(
         stack.callback(record.close)
         net = _model(model, listed, task, options)
         name = net.spec.task if task is None and net.spec.task in TASKS else task or "segment"
-        _check_task(name, net, options, mask or scores)
+        _check_task(name, net, mask or scores or any("min_area" in given for given in (options, *(entry.work for entry in listed))))
         common = _common(net, name, sorted(outputs), options)
         todo = _todo(record, folder, listed, common, outputs, redo)
         record.set_meta("options", common)
@@ -161,10 +161,11 @@ def _check_options(options: Mapping) -> None:
         raise TypeError(f"batch() has no option {unknown[0]!r}; it takes {', '.join(sorted(OPENING | WORKING))}")
 
 
-def _check_task(task: str, model: Model, options: Mapping, rasters: bool) -> None:
+def _check_task(task: str, model: Model, outlines: bool) -> None:
+    """outlines: whether something is asked for that points do not have."""
     if task not in TASKS:
         raise ModelError(f"unknown task {task!r}: choose {' or '.join(TASKS)}")
-    if task == "detect" and (rasters or "min_area" in options):
+    if task == "detect" and outlines:
         raise ModelError(f"{model.spec.name} finds points: it has no mask, no scores and no smallest area; leave them out")
 
 
