@@ -15,6 +15,7 @@ FLOORS = [
     ["errors", "window", "allocator", "outline", "weights"],
     ["grid"],
     ["scene", "nearest"],
+    ["picture"],
     ["read", "model", "decode", "peaks", "merge", "detections", "points", "backscatter", "write", "journal"],
     ["choose", "tokens", "evaluate", "masks"],
     ["engine", "simulate", "train", "conversion"],

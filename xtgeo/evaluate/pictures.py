@@ -17,10 +17,10 @@ from xtgeo.evaluate.objects import Objects
 from xtgeo.evaluate.pairing import files_of, spell
 from xtgeo.evaluate.place import flatten, neighbours
 from xtgeo.grid import lonlat_to_pixel, pixel_size_m
+from xtgeo.picture import colours
 from xtgeo.read import open_scene
 from xtgeo.scene import Scene
 from xtgeo.window import Window
-from xtgeo.write.quicklook import colours
 from xtgeo.write.staged import check_target, reported, staged
 
 CURVES = (".png", ".svg", ".pdf")

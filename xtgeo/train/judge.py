@@ -17,12 +17,12 @@ from xtgeo.evaluate import match_objects, match_points
 from xtgeo.grid import pixel_size_m
 from xtgeo.model import Model
 from xtgeo.peaks import find_peaks, merge_peaks
+from xtgeo.picture import colours
 from xtgeo.scene import Block
 from xtgeo.train.labels import Labels
 from xtgeo.train.raster import outlines
 from xtgeo.train.scenes import LabelledScene
 from xtgeo.window import Nest, Window
-from xtgeo.write.quicklook import colours
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8)
 NEAR_PX = 20

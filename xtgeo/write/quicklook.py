@@ -10,23 +10,20 @@ import shapely
 from PIL import Image, ImageDraw
 
 from xtgeo.detections import Detections
-from xtgeo.scene import Block, Scene
+from xtgeo.picture import colours
+from xtgeo.scene import Scene
 from xtgeo.write.staged import check_target, reported, staged
 
 OUTLINE, RING = (255, 210, 0, 255), (255, 90, 60, 255)
 SMALL = 8
 """Objects of fewer pixels in the picture get a ring around them."""
-GAMMA = 0.7
-"""Of reflectance: the sea is dark, and vessels are at sea."""
 PICTURES = (".png", ".jpg")
-RGB = (("red", "green", "blue"), ("b04", "b03", "b02"), ("band_1", "band_2", "band_3"))
 
 
 def quicklook(scene: Scene, detections: Detections, suffix: str = ".png", *, max_side: int = 1600) -> bytes:
     """A picture of at most `max_side` pixels: the scene from block means, outlines on top, nodata transparent (.jpg: black).
 
-    Radar is shown in decibels (VH red, VV blue, their mean green, which makes the sea blue; else grey), optical scenes in
-    true colour where they have it. A small scene is enlarged up to four times.
+    Colours are those of `xtgeo.picture`. A small scene is enlarged up to four times.
     """
     picture = _fit(Image.fromarray(colours(scene, scene.overview(2 * max_side))), max_side)
     scale = np.array([picture.width / scene.shape[1], picture.height / scene.shape[0]])
@@ -60,29 +57,3 @@ def _fit(picture: Image.Image, max_side: int) -> Image.Image:
     zoom = min(4, int(zoom)) if zoom >= 1 else zoom
     size = tuple(max(1, round(side * zoom)) for side in picture.size)
     return picture.resize(size, Image.Resampling.NEAREST if zoom >= 1 else Image.Resampling.BOX)
-
-
-def colours(scene: Scene, block: Block) -> np.ndarray:
-    """How a block of the scene looks, (y, x, 4) uint8: red, green, blue and whether there is anything."""
-    names = [band.lower() for band in scene.bands]
-    data = block.data
-    if scene.units in ("linear", "amplitude"):
-        data = np.log10(np.maximum(data, 1e-5))
-    gamma = 1.0
-    if {"vv", "vh"} <= set(names):
-        vv, vh = data[names.index("vv")], data[names.index("vh")]
-        layers = vh, (vv + vh) / 2, vv
-    else:
-        wanted = next((bands for bands in RGB if set(bands) <= set(names)), (names[0],) * 3)
-        layers = [data[names.index(band)] for band in wanted]
-        gamma = GAMMA if scene.units in ("reflectance", "dn10000") else 1.0
-    alpha = np.where(block.valid, 255, 0).astype(np.uint8)
-    return np.stack([*(_stretch(layer, block.valid, gamma) for layer in layers), alpha], -1)
-
-
-def _stretch(layer: np.ndarray, valid: np.ndarray, gamma: float) -> np.ndarray:
-    """Valid values between their 1st and 99.5th percentile as 0 to 255; below 1, `gamma` lifts what is dark."""
-    if not valid.any():
-        return np.zeros(layer.shape, np.uint8)
-    low, high = np.percentile(layer[valid], (1, 99.5))
-    return (np.clip((layer - low) / max(high - low, 1e-6), 0, 1) ** gamma * 255).astype(np.uint8)
