@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test bench clean
+.PHONY: demo test docs bench clean
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -21,10 +21,14 @@ demo: .venv/installed
 test: .venv/tested
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
+# The documentation, in site/: open site/index.html.
+docs: .venv/tested
+	$(BIN)/mkdocs build --strict
+
 bench: .venv/installed
 	$(BIN)/python benchmarks/pipeline.py
 	$(BIN)/python benchmarks/geolocation.py
 	$(BIN)/python benchmarks/accuracy.py
 
 clean:
-	rm -rf .venv demo build dist *.egg-info
+	rm -rf .venv demo site build dist *.egg-info

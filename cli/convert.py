@@ -19,9 +19,9 @@ def convert(
 ) -> None:
     """Turn one vector output into another, with every value, type and place; what a format has no place for is said.
 
-    xtgeo convert vessels.gpkg vessels.parquet
+        xtgeo convert vessels.gpkg vessels.parquet
 
-    xtgeo convert points.gpkg predictions.csv --columns xview3
+        xtgeo convert points.gpkg predictions.csv --columns xview3
     """
     from xtgeo.conversion import convert as task
 
