@@ -26,7 +26,10 @@ VECTORS = {"GPKG": ".gpkg", "GeoJSON": ".geojson", "FlatGeobuf": ".fgb"}
 
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False) -> None:
-    """Check the installation and say what to mend. Exit code 1 where something is missing."""
+    """Check the installation and say what to mend. Exit code 1 where something is missing.
+
+        xtgeo doctor
+    """
     findings = list(examine())
     if json:
         print(json_.dumps([{"name": n, "found": f, "remedy": r} for n, f, r in findings]))

@@ -131,7 +131,10 @@ def shore_(
     allow_pickle: PickleOption = False,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Convert xView3's shorelines, which are pickles, to plain numbers that open without risk."""
+    """Convert xView3's shorelines, which are pickles, to plain numbers that open without risk.
+
+        xtgeo evaluate shore shoreline shoreline_npz --allow-pickle
+    """
     from xtgeo.evaluate.xview3_files import convert_shorelines
 
     count = convert_shorelines(source, target, allow_pickle=allow_pickle, overwrite=overwrite)

@@ -29,7 +29,10 @@ def info(
     trusted: TrustedOption = False,
     json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
-    """Say what a scene is: size, bands, place, pixel size, units, valid share, time, models that fit."""
+    """Say what a scene is: size, bands, place, pixel size, units, valid share, time, models that fit.
+
+        xtgeo info scene.tif
+    """
     source = open_source(scene, bands, units, nodata, noise, clouds, trusted)
     facts = describe(source)
     if json:

@@ -16,7 +16,10 @@ app = typer.Typer(help="List the bundled models, show the card of one, or take a
 def models(
     context: typer.Context, json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False
 ) -> None:
-    """List the bundled models and what they expect."""
+    """List the bundled models and what they expect.
+
+        xtgeo models
+    """
     if context.invoked_subcommand:
         return
     from xtgeo.model import bundled, load_spec
@@ -37,7 +40,10 @@ def models(
 
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="Name of a bundled model, or a .safetensors file.")]) -> None:
-    """Print a model's card: data, licence, figures, limits. Of a file: what it expects of a scene and what it gives."""
+    """Print a model's card: data, licence, figures, limits. Of a file: what it expects of a scene and what it gives.
+
+        xtgeo models show vessels-sar
+    """
     from xtgeo.model.weights import load_card, load_spec
 
     card = load_card(name)
@@ -50,7 +56,10 @@ def show(name: Annotated[str, typer.Argument(help="Name of a bundled model, or a
 
 @app.command()
 def parts() -> None:
-    """List the parts that models are built of: context encoders with their options, region encoders, tasks."""
+    """List the parts that models are built of: context encoders with their options, region encoders, tasks.
+
+        xtgeo models parts
+    """
     import inspect
     from dataclasses import fields
 

@@ -45,6 +45,8 @@ def sentinel1(
     """Simulate a Sentinel-1 scene (VV, VH in dB, 10 m) with its ships as polygons and as an xView3 label table.
 
     Pixels are written as they are drawn: a scene of 18000 x 28000 takes one to three minutes and a gigabyte of memory.
+
+        xtgeo simulate sentinel1 scene.tif --shape 4096 4096 --seed 1
     """
     if layout not in ("geotiff", "xview3"):
         raise typer.BadParameter(f"unknown layout {layout!r}; choose geotiff or xview3")

@@ -64,7 +64,10 @@ def split(
     labels: Annotated[str | None, typer.Option("--labels", help="Table of objects, so that folds hold alike many.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
 ) -> None:
-    """Deal scenes to folds by place: scenes that overlap on the earth never come into different folds. Prints JSON."""
+    """Deal scenes to folds by place: scenes that overlap on the earth never come into different folds. Prints JSON.
+
+        xtgeo xview3 split data --labels validation.csv --folds 4
+    """
     from xtgeo.xview3 import split as task
 
     print(json_.dumps(task(data, folds=folds, labels=labels, seed=seed), indent=1))

@@ -5,6 +5,7 @@ mkdocs calls the functions named on_...; the others are for tests and for `make 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,11 +38,16 @@ def cli_page() -> str:
     ]
     for words, command, context in commands():
         records = [p.get_help_record(context) for p in command.params]
-        page += [f"## {words}" if words != "xtgeo" else "## The program", "", command.help or "", ""]
+        page += [f"## {words}" if words != "xtgeo" else "## The program", "", _help(command), ""]
         page += ["```text", command.get_usage(context).removeprefix("Usage: "), "```", ""]
         rows = [f"| `{_cell(name)}` | {_cell(said)} |" for name, said in filter(None, records)]
         page += ["| argument | meaning |", "|---|---|", *rows, ""] if rows else []
     return "\n".join(page)
+
+
+def _help(command) -> str:
+    """What a command says of itself, its examples as code."""
+    return re.sub(r"^ *(?=xtgeo )", "    ", command.help or "", flags=re.M)
 
 
 def _cell(text: str) -> str:

@@ -1,13 +1,24 @@
 """The documentation is a site that builds without a warning, loads nothing from elsewhere, and says what is so."""
 
+import ast
+import inspect
+import itertools
 import os
 import re
+import shlex
 import subprocess
 import sys
+import textwrap
+from collections.abc import Iterator
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import typer
+from xtgeo.cli import app
+
+import xtgeo
 
 ROOT = Path(__file__).resolve().parents[1]
 LOADS = {
@@ -56,3 +67,119 @@ def test_the_site_loads_nothing_from_elsewhere(site):
             assert not re.match(r"(?:[a-z]+:)?//", address), f"{page.name} loads {address}"
     for style in site.rglob("*.css"):
         assert not re.findall(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", style.read_text()), style
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```|((?:^ {4}\S.*\n(?:\s*\n(?= {4}\S))?)+)", re.M | re.S)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The samples of a page in a language; indented ones are for a shell."""
+    found = [(m[1], m[2]) if m[3] is None else ("", textwrap.dedent(m[3])) for m in BLOCK.finditer(page.read_text())]
+    return [text for name, text in found if name == language]
+
+
+def command_lines(text: str) -> list[list[str]]:
+    """The words of each call of xtgeo in a piece of shell, without its name."""
+    found = []
+    for line in re.sub(r"\\\n\s*", " ", text).splitlines():
+        for part in re.split(r"(?:^|[;|&]|\bdo) *(?=xtgeo )", line)[1:]:
+            words = shlex.shlex(part, posix=True, punctuation_chars=";|&>")
+            words.whitespace_split = True
+            found.append(list(itertools.takewhile(lambda word: word[0] not in ";|&>", list(words)[1:])))
+    return found
+
+
+INCOMPLETE = ("BadOptionUsage", "MissingParameter", "NoArgsIsHelpError")
+"""Errors of the command line that prose may make: an argument or a value is left out."""
+
+
+def parse(words: list[str], *, whole: bool) -> None:
+    """Walks the words through the real command line without running it; `whole` asks for all that is required."""
+    command, context = typer.main.get_command(app), None
+    while True:
+        try:
+            context = command.make_context(command.name or "xtgeo", list(words), parent=context)
+        except Exception as e:
+            assert not whole and type(e).__name__ in INCOMPLETE, f"xtgeo {' '.join(words)}: {e or type(e).__name__}"
+            return
+        if not hasattr(command, "resolve_command") or not context._protected_args:
+            return
+        _, command, words = command.resolve_command(context, [*context._protected_args, *context.args])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_command_lines_of_the_docs_are_understood(page):
+    for text in blocks(page, ""):
+        for words in command_lines(text):
+            parse(words, whole=True)
+    for words in command_lines("\n".join(re.findall(r"`(xtgeo [a-z][^`\n]*)`", page.read_text()))):
+        parse(words, whole=False)
+
+
+def test_a_command_line_that_makes_no_sense_is_noticed():
+    for line in ("xtgeo segment a.tif --nonsense", "xtgeo nonsense", "xtgeo models nonsense", "xtgeo batch --format"):
+        with pytest.raises(Exception, match=r"(?i)nonsense|format|argument"):
+            parse(command_lines(line)[0], whole=True)
+
+
+def known(text: str) -> Iterator[tuple[ast.AST, object]]:
+    """Each expression of a sample that stands for something of xtgeo, with what it is. A name that is not there is an error."""
+    tree = ast.parse(text)
+    names = {name: getattr(xtgeo, name) for name in xtgeo.__all__} | {"xtgeo": xtgeo}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "xtgeo":
+            for alias in node.names:
+                home = import_module(node.module)
+                thing = getattr(home, alias.name, None) or import_module(f"{node.module}.{alias.name}")
+                names[alias.asname or alias.name] = thing
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("xtgeo."):
+                    import_module(alias.name)
+    assigned = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+    def meaning(node: ast.AST):
+        if isinstance(node, ast.Name):
+            return None if node.id in assigned else names.get(node.id)
+        if isinstance(node, ast.Attribute):
+            owner = meaning(node.value)
+            return getattr(owner, node.attr) if inspect.ismodule(owner) else None
+        return None
+
+    for node in ast.walk(tree):
+        thing = meaning(node)
+        if thing is not None:
+            yield node, thing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_python_of_the_docs_names_what_is_there(page):
+    for text in blocks(page, "python"):
+        things = {id(node): thing for node, thing in known(text)}
+        for call in ast.walk(ast.parse(text)):
+            if isinstance(call, ast.Call) and id(call.func) in things:
+                signature = inspect.signature(things[id(call.func)])
+                words = {word.arg: None for word in call.keywords if word.arg}
+                places = [None for place in call.args if not isinstance(place, ast.Starred)]
+                signature.bind_partial(*places, **words)
+
+
+def test_a_sample_with_a_name_that_is_not_there_is_noticed():
+    for text in ("from xtgeo import nonsense", "import xtgeo\nxtgeo.nonsense(1)", "from xtgeo.nonsense import a"):
+        with pytest.raises((AttributeError, ImportError), match="nonsense"):
+            list(known(text))
+
+
+def test_every_command_explains_itself_by_an_example():
+    sys.path.insert(0, str(ROOT / "docs"))
+    from hooks import commands
+
+    for words, command, _ in commands():
+        if hasattr(command, "list_commands") and not command.invoke_without_command:
+            continue
+        examples = [line for line in (command.help or "").splitlines() if re.match(rf" *{words}(?: |$)", line)]
+        assert examples, f"{words} --help shows no example"
+        for line in examples:
+            for example in command_lines(line):
+                parse(example, whole=True)
