@@ -16,7 +16,8 @@ from xtgeo.errors import XtgeoError
 
 app = typer.Typer(
     name="xtgeo",
-    help="Every vessel in a whole satellite scene, on the map, with one command.",
+    help="Every vessel in a whole satellite scene, on the map, with one command.\n\n"
+    "xtgeo segment scene.tif --out vessels.gpkg",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -9,14 +9,14 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="List the bundled models, show the card of one, or take a published one.", rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.callback(invoke_without_command=True)
 def models(
     context: typer.Context, json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False
 ) -> None:
-    """List the bundled models and what they expect.
+    """List the bundled models and what they expect; show the card of one, or take a published one.
 
         xtgeo models
     """
