@@ -29,6 +29,7 @@ from distributed import Client
 from pipeline import make_scene, peak_bytes
 from torch import nn
 
+import xtgeo.cluster
 from xtgeo import Model, Spec, batch, connect, load_model, open_scene, plan, segment
 
 WAIT_SECONDS = 120
@@ -120,8 +121,21 @@ def scaling(folder: Path, rounds: int, small: bool) -> dict:
 
 
 def overhead(folder: Path, rounds: int, small: bool) -> dict:
-    """One worker with one thread against the pipeline with one thread, on tiles that cost next to nothing."""
-    side = 1024 if small else 2048
+    """One worker with one thread against the pipeline with one thread, on tiles that cost next to nothing.
+
+    Once with tasks of many tiles, as the cluster makes them, and once with a task for each tile, which is the cost of a task.
+    """
+    usual = xtgeo.cluster.TASK_PX
+    figures = {}
+    for name, task_px in (("tasks_as_they_are", usual), ("a_task_a_tile", 1)):
+        xtgeo.cluster.TASK_PX = task_px
+        (folder / name).mkdir()
+        figures[name] = _overhead(folder / name, rounds, 512 if small else 1024)
+    xtgeo.cluster.TASK_PX = usual
+    return figures
+
+
+def _overhead(folder: Path, rounds: int, side: int) -> dict:
     scene, model = open_scene(make_scene(folder / "scene.tif", (side, side)), bands="vv"), cheap(REGION)
     how = plan(scene, model, threads=1)
     tiles = len(how.nest)

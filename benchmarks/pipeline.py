@@ -110,6 +110,7 @@ def memory(path: str, out: str, queue) -> None:
             "peak_over_held_mb": round((peak - held) / 1e6),
             "planned_mb": round(plan(scene, model).bytes / 1e6),
             "mpx_per_s": result.summary.mpx_per_s,
+            "objects": result.summary.objects,
             "engine": result.summary.engine,
         }
     )

@@ -1,12 +1,13 @@
 """How fast Sentinel-1 GRD is opened, read and calibrated, and how well its pixels are placed.
 
-    python benchmarks/sentinel1.py ../shared/data/safe/*.zip
+    python benchmarks/sentinel1.py ../shared/data/safe/*.zip [--lines 4096] [--whole]
 
 Each product is copied with its first lines alone (`--lines`) and speckle in place of what was measured, and scanned in tiles
 of 2,048 pixels with a margin of 16, as a model scans it, from the folder by one thread and by two. The zip is opened as a
 user would, once more than the disk needs. Prints JSON: seconds, megabytes of uint16 per second of the clock and of the
 processor, peak memory, and metres on the ground at control points that were left out: as they are, and brought down to the
-sea, since between points on mountains no surface can know the terrain.
+sea, since between points on mountains no surface can know the terrain. `--whole`: nothing but the run of `vessels-sar` over
+the product in all its lines, with bright squares as ships, in a process of its own.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from geolocation import GEOD, hold_out, there_and_back
+from pipeline import memory
 
 from xtgeo import open_scene
 from xtgeo.grid import EPSG_4326, GcpGrid
@@ -34,9 +36,14 @@ from xtgeo.read.gdal import quietly
 from xtgeo.read.sentinel1 import Point
 from xtgeo.window import Nest
 
+SEA = {b"VV": 3600, b"VH": 1200}
+"""Mean square of the digital numbers of a sea in wind, by polarisation."""
+SHIP, SHIP_EVERY = 10, 512
+"""Side of a ship in pixels, and pixels from one to the next."""
 
-def copy(real: Archive, folder: Path, lines: int) -> Path:
-    """The product with measurements of so many lines."""
+
+def copy(real: Archive, folder: Path, lines: int | None) -> Path:
+    """The product with measurements of so many lines; None: of all."""
     rng = np.random.default_rng(0)
     for name in real.names:
         path, text = folder / name, real.bytes(name)
@@ -44,15 +51,20 @@ def copy(real: Archive, folder: Path, lines: int) -> Path:
             continue
         if re.search(r"annotation/s1.*xml$", name):
             w = int(re.search(rb"<numberOfSamples>(\d+)", text)[1])
+            lines = lines or int(re.search(rb"<numberOfLines>(\d+)", text)[1])
             text = re.sub(rb"<numberOfLines>\d+", b"<numberOfLines>%d" % lines, text)
-            dn = np.sqrt(rng.gamma(4.4, 1500 / 4.4, (512, w))).astype(np.uint16)
+            power = SEA.get(re.search(rb"<polarisation>(\w+)", text)[1], 1200)
+            dn = np.sqrt(rng.gamma(4.4, power / 4.4, (SHIP_EVERY, w))).astype(np.uint16)
+            middle = SHIP_EVERY // 2
+            for x in range(middle, w - SHIP, SHIP_EVERY):
+                dn[middle : middle + SHIP, x : x + SHIP] *= 10
             measurement = folder / name.replace("annotation", "measurement").replace(".xml", ".tiff")
             measurement.parent.mkdir(parents=True, exist_ok=True)
             with quietly(), rasterio.open(
                 measurement, "w", driver="GTiff", height=lines, width=w, count=1, dtype="uint16", blockysize=1
             ) as file:
-                for y in range(0, lines, 512):
-                    h = min(512, lines - y)
+                for y in range(0, lines, SHIP_EVERY):
+                    h = min(SHIP_EVERY, lines - y)
                     file.write(dn[:h], 1, window=rasterio.windows.Window(0, y, w, h))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text)
@@ -77,6 +89,20 @@ def scan(safe: Path, threads: int) -> dict[str, float]:
     }
 
 
+def whole(product: Archive) -> dict:
+    """The run of a model over all of the product: seconds, and memory over what the process held before."""
+    spawn = get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        safe, queue = copy(product, Path(folder), None), spawn.SimpleQueue()
+        process = spawn.Process(target=memory, args=(str(safe), str(Path(folder) / "vessels.gpkg"), queue))
+        process.start()
+        process.join()
+        if process.exitcode:
+            raise RuntimeError(f"the run over {safe.name} ended with {process.exitcode}")
+        ships = int(np.prod([side // SHIP_EVERY for side in open_scene(safe).shape]))
+        return {"ships": ships, **queue.get()}
+
+
 def grids(real: Archive) -> dict[str, GcpGrid]:
     """The control points as they are, and as if all lay on the ellipsoid: h / tan(incidence) nearer to the radar."""
     (name, *_) = (n for n in real.names if re.search(r"annotation/s1.*xml$", n))
@@ -97,9 +123,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("products", nargs="*", default=sorted(Path("../shared/data/safe").glob("*.zip")))
     parser.add_argument("--lines", type=int, default=4096)
+    parser.add_argument("--whole", action="store_true", help="The run of a model over the whole product instead.")
     arguments = parser.parse_args()
     for product in arguments.products:
         real = open_archive(product)
+        if arguments.whole:
+            print(json.dumps({"product": os.path.basename(real.path), "vessels_sar": whole(real)}))
+            continue
         with tempfile.TemporaryDirectory() as folder:
             safe = copy(real, Path(folder), arguments.lines)
             figures = {}
