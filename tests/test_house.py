@@ -17,7 +17,7 @@ FLOORS = [
     ["scene", "nearest"],
     ["picture"],
     ["read", "model", "decode", "peaks", "merge", "detections", "points", "backscatter", "write", "journal"],
-    ["choose", "tokens", "evaluate", "masks"],
+    ["choose", "tokens", "evaluate", "masks", "plot"],
     ["engine", "simulate", "train", "conversion"],
     ["infer", "item"],
     ["cluster"],
@@ -34,6 +34,8 @@ DOORS = {
     ("points", "detections"),
     ("points", "peaks"),
     ("infer", "engine"),
+    ("scene", "plot"),  # scene.plot() and what Jupyter shows: upwards, and only when they are called
+    ("detections", "plot"),
 }
 HOMES = {
     "typer": {"cli"},
@@ -45,6 +47,8 @@ HOMES = {
     "lightning": {"train"},
     "distributed": {"batches", "cluster", "job"},
     "torchgeo": {"model", "train"},
+    "matplotlib": {"plot", "evaluate", "train", "scene", "detections"},  # the last two for the type checker only
+    "lonboard": {"plot"},
 }
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xtgeo.job import detect, segment
     from xtgeo.masks import Masks
     from xtgeo.model import XT, Model, Spec, load_model, load_official, save_model
+    from xtgeo.plot import plot_nest
     from xtgeo.read import open_scene
     from xtgeo.scene import Block, Scene
     from xtgeo.window import Nest, Tile, Window
@@ -33,6 +34,7 @@ _HOMES = {
     "xtgeo.infer": ["classify", "plan", "predict"],
     "xtgeo.masks": ["Masks"],
     "xtgeo.model": ["Model", "Spec", "XT", "load_model", "load_official", "save_model"],
+    "xtgeo.plot": ["plot_nest"],
     "xtgeo.read": ["open_scene"],
     "xtgeo.scene": ["Block", "Scene"],
     "xtgeo.job": ["detect", "segment"],

@@ -39,6 +39,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import geopandas as gpd
 import numpy as np
@@ -58,6 +59,12 @@ from xtgeo.grid import (
     pixel_to_lonlat,
     round_the_earth,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from xtgeo.scene import Scene
+    from xtgeo.window import Window
 
 ORIGIN = {
     "product_id": "str",
@@ -169,6 +176,20 @@ class Detections:
         """Those whose centroid lies in an area or on its rim; the area in pixels, x = column, y = row."""
         shapely.prepare(area)
         return self.where(shapely.intersects(area, shapely.centroid(self.geometry)))
+
+    def plot(
+        self,
+        scene: Scene | None = None,
+        window: Window | None = None,
+        *,
+        ax: Axes | None = None,
+        by: str | None = None,
+        max_side: int = 1024,
+    ) -> Axes:
+        """A picture of them, over the scene if it is given, see `xtgeo.plot.plot_detections`."""
+        from xtgeo import plot
+
+        return plot.plot_detections(self, scene, window, ax=ax, by=by, max_side=max_side)
 
     def to_frame(self, crs: object = None) -> gpd.GeoDataFrame:
         """A table with the outlines in `crs`; None is the grid's own, EPSG:4326 for control points, pixels without any."""

@@ -23,6 +23,7 @@ from xtgeo.window import Window
 if TYPE_CHECKING:
     import dask.array
     import xarray
+    from matplotlib.axes import Axes
 
 UNITS = {
     "db": "backscatter in decibels",
@@ -324,25 +325,35 @@ class Scene:
     def overview(self, max_side: int = 1024) -> Block:
         """The whole scene reduced to at most `max_side` pixels: means over squares, of valid pixels only.
 
-        A pixel is valid when any pixel under it is. dB is averaged as power: the mean of decibels is 2.5 dB too low in
-        speckle. Streams, in a few tiles of memory; the file's own overviews are used where there are any. Position
+        A pixel is valid when any pixel under it is. dB and amplitude are averaged as power: the mean of decibels is 2.5 dB too low
+        in speckle. Streams, in a few tiles of memory; the file's own overviews are used where there are any. Position
         (row, column) of the scene is (row * H / h, column * W / w) here, to within a pixel.
         """
-        source = self.source.coarser(max_side) or self.source
-        scene = replace(self, source=source)
-        h, w = scene.shape
-        factor = max(1, -(-max(h, w) // max_side))
-        out_h, out_w = -(-h // factor), -(-w // factor)
+        scene = replace(self, source=self.source.coarser(max_side) or self.source)
+        return scene.means(Window(0, 0, *scene.shape), max(1, -(-max(scene.shape) // max_side)))
+
+    def means(self, window: Window, factor: int) -> Block:
+        """Means over squares of `factor` pixels of a window, as `overview` takes them: its sides divided by `factor`, rounded up.
+
+        The last squares may reach beyond the window, where the scene goes on. Streams.
+        """
+        out_h, out_w = -(-window.h // factor), -(-window.w // factor)
         data, valid = np.zeros((len(self.bands), out_h, out_w), np.float32), np.zeros((out_h, out_w), bool)
         step = factor * max(1, 2048 // factor)
-        for y in range(0, h, step):
-            for x in range(0, w, step):
-                side_h, side_w = (min(step, -(-left // factor) * factor) for left in (h - y, w - x))
-                window = Window(y, x, side_h, side_w)
-                if scene.maybe_valid(window):
+        for y in range(0, window.h, step):
+            for x in range(0, window.w, step):
+                side_h, side_w = (min(step, -(-left // factor) * factor) for left in (window.h - y, window.w - x))
+                part = Window(window.y + y, window.x + x, side_h, side_w)
+                if self.maybe_valid(part):
                     at = Window(y // factor, x // factor, side_h // factor, side_w // factor).slices
-                    data[:, *at], valid[at] = _block_means(scene.read(window), factor, self.units)
+                    data[:, *at], valid[at] = _block_means(self.read(part), factor, self.units)
         return Block(Window(0, 0, out_h, out_w), data, valid)
+
+    def plot(self, window: Window | None = None, *, ax: Axes | None = None, max_side: int = 1024) -> Axes:
+        """A picture of the scene or a window of it, see `xtgeo.plot.plot_scene`."""
+        from xtgeo import plot
+
+        return plot.plot_scene(self, window, ax=ax, max_side=max_side)
 
     def scan_bytes(self, rows: int) -> int:
         """Memory for decoded blocks with which a scan over square tiles, `rows` tall with margins, decodes each once.
@@ -423,8 +434,12 @@ def _block_means(block: Block, factor: int, units: str) -> tuple[np.ndarray, np.
     b, h, w = block.data.shape
     squares = (h // factor, factor, w // factor, factor)
     counts = block.valid.reshape(squares).sum(axis=(1, 3))
-    data = block.data if units != "db" else 10 ** (block.data / 10) * block.valid
+    data = block.data
+    if units in ("db", "amplitude"):
+        data = (10 ** (data / 10) if units == "db" else data * data) * block.valid
     means = data.reshape(b, *squares).sum(axis=(2, 4), dtype=np.float64) / np.maximum(counts, 1)
     if units == "db":
         means = 10 * np.log10(np.where(counts > 0, means, 1.0))
+    elif units == "amplitude":
+        means = np.sqrt(means)
     return means.astype(np.float32), counts > 0
