@@ -1,6 +1,6 @@
 """Sentinel-2 ports that a model has not seen: trained on the others, fold by fold, every port judged once.
 
-    python benchmarks/ports.py FOLDER [--folds 5] [--steps 3000] [--networks attention none unet]
+    python benchmarks/ports.py FOLDER [--folds 5] [--steps 3000] [--side 384] [--networks attention none unet]
 
 FOLDER holds sen2ships, see examples/train_vessels_s2.py, whose recipe this is, from fresh weights. `--folds 10` leaves one port
 out at a time. The threshold is the one that was fixed beforehand, 0.55, not chosen on what is judged. Prints one JSON object:
@@ -59,12 +59,12 @@ def judge(model: Model, port: tuple) -> dict[str, float]:
     }
 
 
-def fold(name: str, ports: dict[str, tuple], apart: list[str], steps: int) -> dict[str, dict]:
+def fold(name: str, ports: dict[str, tuple], apart: list[str], steps: int, side: int) -> dict[str, dict]:
     model, rng = network(name), np.random.default_rng(0)
     spec = model.spec
     samples = [recipe.sample(*port[:2], spec, rng) for key, port in ports.items() if key not in apart]
     augment = Augment(turn=180, scale=1.4, mirror=True, gain=0.15, shift=0.35, noise=0.1)
-    batches = crops(samples, recipe.SIDE + 2 * spec.margin, recipe.BATCH, rng, centred=0.85, augment=augment)
+    batches = crops(samples, side + 2 * spec.margin, recipe.BATCH, rng, centred=0.85, augment=augment)
     trained = fit(model, batches, steps=steps, lr=2e-3, average=0.99)
     return {key: judge(trained, ports[key]) for key in apart}
 
@@ -74,15 +74,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--side", type=int, default=recipe.SIDE, help="Of a crop in pixels, without its margin.")
     parser.add_argument("--networks", nargs="+", default=["attention", "none", "unet"])
     args = parser.parse_args()
     keep_freed_memory()
     ports = {tif.stem: recipe.read_port(tif) for tif in sorted(args.folder.glob("*.tif"))}
-    report: dict = {"steps": args.steps, "folds": args.folds, "threshold": THRESHOLD}
+    report: dict = {"steps": args.steps, "side": args.side, "folds": args.folds, "threshold": THRESHOLD}
     for name in args.networks:
         judged: dict[str, dict] = {}
         for i in range(args.folds):
-            judged |= fold(name, ports, list(ports)[i :: args.folds], args.steps)
+            judged |= fold(name, ports, list(ports)[i :: args.folds], args.steps, args.side)
             print(name, i, judged, file=sys.stderr, flush=True)
         pairs, found, true = (sum(port[key] for port in judged.values()) for key in ("pairs", "found", "true"))
         f1, iou = (np.array([port[key] for port in judged.values()]) for key in ("f1", "iou"))
