@@ -1,4 +1,4 @@
-"""What the site holds beyond the files of this folder: pages made from the command line and from the changelog.
+"""What the site holds beyond the files of this folder: pages made from the command line, from the bundled models and from the changelog.
 
 mkdocs calls the functions named on_...; the others are for tests and for `make tables`.
 """
@@ -12,6 +12,10 @@ from pathlib import Path
 import typer
 from mkdocs.structure.files import File, Files
 from xtgeo.cli import app
+
+from xtgeo.model import bundled, load_spec
+from xtgeo.model.weights import BUNDLED, WEIGHTLESS, load_card
+from xtgeo.scene import UNITS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -50,9 +54,40 @@ def _help(command) -> str:
     return re.sub(r"^ *(?=xtgeo )", "    ", command.help or "", flags=re.M)
 
 
+def _plain(value: object) -> str:
+    """A value of a Spec's provenance as words."""
+    return (
+        ", ".join(f"{key.replace('_', ' ')} {item}" for key, item in value.items())
+        if isinstance(value, dict)
+        else str(value)
+    )
+
+
 def _cell(text: str) -> str:
     """Text that may stand in a table's cell."""
     return " ".join(text.split()).replace("|", "\\|")
+
+
+def model_page(name: str) -> str:
+    """A model's card and, from the file of its weights, what it expects of a scene and what it gives."""
+    spec = load_spec(name)
+    file = BUNDLED / f"{name}.safetensors"
+    some = " (one is enough)" if len(spec.optional) == len(spec.bands) > 1 else ""
+    facts = {
+        "bands": ", ".join(spec.bands) + some,
+        "units": f"`{spec.units}`: {UNITS[spec.units]}",
+        "pixels": f"{spec.gsd:g} m",
+        "classes": ", ".join(spec.classes),
+        "commands": f"`xtgeo {spec.task}`" + (", `xtgeo detect`" if spec.points else ""),
+        "threshold": f"{spec.threshold:g}",
+        "smallest object": f"{spec.min_area:g} m²" if spec.min_area else "any",
+        "region, margin": f"{spec.region} px, {spec.margin} px",
+        "region encoder": f"`{spec.backbone}`" if spec.backbone else "none: it has no weights",
+        "context encoder": f"`{spec.context}`" if spec.backbone else "none",
+        "file": f"`{file.name}`, {file.stat().st_size / 1e6:.1f} MB" if file.exists() else "none",
+    } | {key.replace("_", " "): _plain(value) for key, value in spec.provenance.items()}
+    table = ["| | |", "|---|---|", *(f"| {key} | {_cell(value)} |" for key, value in facts.items())]
+    return "\n".join([load_card(name).rstrip(), "", "## What its file says", "", *table, ""])
 
 
 def changelog_page() -> str:
@@ -63,6 +98,7 @@ def changelog_page() -> str:
 def on_files(files: Files, config) -> Files:
     """Adds the pages that are made."""
     made = {"cli.md": cli_page(), "changelog.md": changelog_page()}
+    made |= {f"models/{name}.md": model_page(name) for name in (*bundled(), *WEIGHTLESS)}
     for name, text in made.items():
         files.append(File.generated(config, name, content=text))
     return files

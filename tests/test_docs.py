@@ -183,3 +183,11 @@ def test_every_command_explains_itself_by_an_example():
         for line in examples:
             for example in command_lines(line):
                 parse(example, whole=True)
+
+
+def test_every_public_name_is_in_the_reference():
+    named = re.findall(
+        r"^::: xtgeo\.(\w+)$", "".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md")), re.M
+    )
+    errors = {name for name in xtgeo.__all__ if name.endswith("Error")}
+    assert set(xtgeo.__all__) - errors == set(named) - {"errors"}
