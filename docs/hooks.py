@@ -1,4 +1,4 @@
-"""What the site holds beyond the files of this folder: pages made from the command line, from the bundled models and from the changelog.
+"""What the site holds beyond the files of this folder: commands, models and changes, made from what they are about.
 
 mkdocs calls the functions named on_...; the others are for tests and for `make tables`.
 """
