@@ -10,7 +10,7 @@ import sys
 from typing import Annotated
 
 import typer
-from xtgeo.cli import batch, classify, convert, detect, doctor, evaluate, info, models, segment, simulate, train, xview3
+from xtgeo.cli import batch, classify, convert, detect, doctor, evaluate, info, models, segment, simulate, train, view, xview3
 
 from xtgeo.errors import XtgeoError
 
@@ -33,6 +33,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(xview3.app, name="xview3")
+app.command("view")(view.view)
 app.command("convert")(convert.convert)
 app.command("doctor")(doctor.doctor)
 

@@ -22,7 +22,7 @@ FLOORS = [
     ["infer", "item"],
     ["cluster"],
     ["job"],
-    ["xview3", "batches"],
+    ["xview3", "batches", "viewer"],
     ["cli"],
 ]
 """From the ground up; rooms on one floor do not know each other, but for the doors below."""
@@ -36,6 +36,7 @@ DOORS = {
     ("infer", "engine"),
     ("scene", "plot"),  # scene.plot() and what Jupyter shows: upwards, and only when they are called
     ("detections", "plot"),
+    ("model", "plot"),
 }
 HOMES = {
     "typer": {"cli"},
@@ -43,12 +44,14 @@ HOMES = {
     "timm": {"model", "cli"},
     "torchvision": {"model", "train", "cli"},
     "rasterio": {"read", "write", "simulate", "decode", "train", "grid", "cli"},
-    "geopandas": {"write", "detections", "simulate", "read", "evaluate", "train", "cli"},
+    "geopandas": {"write", "detections", "simulate", "read", "evaluate", "train", "viewer", "cli"},
+    "starlette": {"viewer"},
+    "uvicorn": {"viewer"},
     "lightning": {"train"},
     "distributed": {"batches", "cluster", "job"},
     "torchgeo": {"model", "train"},
     "matplotlib": {"plot", "evaluate", "train", "scene", "detections"},  # the last two for the type checker only
-    "lonboard": {"plot"},
+    "lonboard": {"plot", "detections"},
 }
 
 

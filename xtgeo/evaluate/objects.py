@@ -76,8 +76,8 @@ def read_objects(
     """
     for paths in (predictions, labels):
         refuse_twins(paths)
-    found = [_read_frame(path, "predictions") for path in predictions]
-    true = [_read_frame(path, "labels") for path in labels]
+    found = [read_frame(path, "predictions") for path in predictions]
+    true = [read_frame(path, "labels") for path in labels]
     columns = _known_score(columns, found)
     scenes = _scenes(predictions, found), _scenes(labels, true)
     named = all("scene_id" in frame for frame in [*found, *true])
@@ -99,7 +99,7 @@ def to_objects(frame: gpd.GeoDataFrame, scene: np.ndarray, columns: Columns = Co
     scene: the name of the scene of each. Labels have sizes and may be ignored, predictions have scores.
     """
     _check(frame)
-    geometry = _lonlat(frame)
+    geometry = lonlat(frame)
     at = measure(geometry)
     kind = _texts(frame, columns.kind, "--class-column") if columns.kind else np.full(len(frame), "", object)
     if labels:
@@ -109,7 +109,7 @@ def to_objects(frame: gpd.GeoDataFrame, scene: np.ndarray, columns: Columns = Co
     return Objects(geometry, at, scene, score, kind, np.full(len(frame), np.nan), np.zeros(len(frame), bool))
 
 
-def _read_frame(path: os.PathLike | str, what: str) -> gpd.GeoDataFrame:
+def read_frame(path: os.PathLike | str, what: str) -> gpd.GeoDataFrame:
     """Whatever table with geometry the file holds; its name is kept for messages."""
     try:
         match Path(path).suffix.lower():
@@ -163,7 +163,7 @@ def _name(frame: gpd.GeoDataFrame) -> str:
     return frame.attrs.get("name", "the table")
 
 
-def _lonlat(frame: gpd.GeoDataFrame) -> np.ndarray:
+def lonlat(frame: gpd.GeoDataFrame) -> np.ndarray:
     geometry = np.asarray(shapely.force_2d(frame.geometry.values), object)
     unit = frame.crs.axis_info[0].unit_conversion_factor
     if frame.crs.is_geographic:

@@ -191,11 +191,11 @@ def check_layers(path: Path, counts: Mapping[str, int]) -> None:
 def _read_gpkg(path: Path) -> Tables:
     names = pyogrio.list_layers(path)[:, 0]
     layer = "detections" if "detections" in names else names[0]
-    rest = {name: _read_layer(path, name) for name in ("scene_footprint", "run") if name in names}
-    return Tables(typed(_read_layer(path, layer)), **rest)
+    rest = {name: read_layer(path, name) for name in ("scene_footprint", "run") if name in names}
+    return Tables(typed(read_layer(path, layer)), **rest)
 
 
-def _read_layer(path: Path, name: str | int) -> pd.DataFrame:
+def read_layer(path: Path, name: str | int) -> pd.DataFrame:
     """Rows of a layer; truths and integers with gaps stay what they are, where pyogrio makes floats of them."""
     frame, info = pyogrio.read_dataframe(path, layer=name), pyogrio.read_info(path, layer=name)
     gaps = {"bool": "boolean", "int16": "Int64", "int32": "Int64", "int64": "Int64"}
@@ -221,7 +221,7 @@ def _read_geojson(path: Path) -> Tables:
     whole = json.loads(path.read_bytes())
     if not isinstance(whole, dict) or whole.get("type") != "FeatureCollection":
         raise ValueError("it is no FeatureCollection")
-    frame = _read_layer(path, 0) if whole.get("features") else gpd.GeoDataFrame(geometry=[], crs="EPSG:4326")
+    frame = read_layer(path, 0) if whole.get("features") else gpd.GeoDataFrame(geometry=[], crs="EPSG:4326")
     rest = whole.get("xtgeo") or {}
     if rest and not rest["crs"]:
         frame = frame.set_crs(None, allow_override=True)
@@ -237,7 +237,7 @@ def _write_fgb(tables: Tables, part: Path) -> None:
 
 def _read_fgb(path: Path) -> Tables:
     told = (pyogrio.read_info(path)["layer_metadata"] or {}).get("DESCRIPTION", "")
-    return _with_rest(_read_layer(path, 0), json.loads(told) if told.startswith('{"') else {})
+    return _with_rest(read_layer(path, 0), json.loads(told) if told.startswith('{"') else {})
 
 
 def _write_whole(part: Path, frame: gpd.GeoDataFrame, driver: str, **options) -> None:
