@@ -44,7 +44,7 @@ HOMES = {
     "timm": {"model", "cli"},
     "torchvision": {"model", "train", "cli"},
     "rasterio": {"read", "write", "simulate", "decode", "train", "grid", "cli"},
-    "geopandas": {"write", "detections", "simulate", "read", "evaluate", "train", "viewer", "cli"},
+    "geopandas": {"write", "detections", "plot", "simulate", "read", "evaluate", "train", "viewer", "cli"},
     "starlette": {"viewer"},
     "uvicorn": {"viewer"},
     "lightning": {"train"},

@@ -1,9 +1,11 @@
 import math
 import sys
 from dataclasses import replace
+from html.parser import HTMLParser
 
 import matplotlib
 import numpy as np
+import pyarrow
 import pytest
 import shapely
 import xarray
@@ -233,7 +235,7 @@ def test_objects_are_coloured_by_a_column():
     by_class = plot_detections(found, by="class")
     assert [t.get_text() for t in by_class.get_legend().get_texts()] == ["vessel"]
     sure = plot_detections(found, by="score").collections[0].get_edgecolor()[0]
-    assert sure == pytest.approx(matplotlib.colormaps["plasma"](found["score"][0]))
+    assert sure == pytest.approx(matplotlib.colormaps["plasma"](0.0)), "from the lowest to 1"
     with pytest.raises(OutputError, match="no column 'nonsense' .* choose one of detect_id"):
         plot_detections(found, by="nonsense")
 
@@ -300,3 +302,142 @@ def test_what_is_missing_is_named_with_the_extra_that_brings_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(OutputError, match=r"plot_scene needs matplotlib.*pip install 'xtgeo-sat\[plots\]'"):
         scene_of(GRIDS["UTM"]).plot()
+
+
+def fleet(grid, n=30):
+    """n ships of falling score, in rows."""
+    from xtgeo.detections import Detections
+
+    row, column = 12 + 30 * (np.arange(n) // 9), 12 + 30 * (np.arange(n) % 9)
+    one = boat(12, 12, grid)
+    shapes = [shapely.transform(one.geometry[0], lambda xy, d=(x - 12, y - 12): xy + d) for y, x in zip(row, column, strict=True)]
+    columns = {name: np.repeat(values, n) for name, values in one.columns.items()}
+    lon, lat = pixel_to_lonlat(grid, row + 0.5, column + 0.5)
+    columns |= {"score": np.linspace(0.9, 0.5, n), "lon": lon, "lat": lat, "length_m": np.linspace(10, 300, n)}
+    return Detections(columns, np.array(shapes, object), grid)
+
+
+def test_chips_stand_in_the_order_of_a_column(monkeypatch):
+    grid, captions = GRIDS["UTM"], []
+    monkeypatch.setattr("xtgeo.plot.sheet.sheet", lambda chips, title: captions.append([title, *(text for _, text in chips)]))
+    scene, found = scene_of(grid), fleet(grid)
+    found.chips(scene, 3)
+    found.chips(scene, 2, lowest=True)
+    found.chips(scene, 1, by="length_m")
+    found.chips(scene, 1, by="lat")
+    assert captions[0] == ["3 of 30 objects by score; a chip is 480 m across", *(f"{s:.2f}  vessel  {m:.0f} m" for s, m in
+                           zip(found["score"][:3], found["length_m"][:3], strict=True))]  # fmt: skip
+    assert [text[:4] for text in captions[1][1:]] == ["0.50", "0.51"]
+    assert captions[2][1] == "0.50  vessel  300 m"
+    assert captions[3][1].endswith(f"({found['lat'].max():g})")
+    with pytest.raises(OutputError, match="cannot be sorted by 'flags': choose score, score, score_max"):
+        found.chips(scene, by="flags")
+    with pytest.raises(SceneError, match="do not lie on the pixels"):
+        found.chips(scene_of(GRIDS["swath"]))
+
+
+def test_a_chip_has_the_pixels_of_its_window_and_the_outline():
+    grid, valid = GRIDS["UTM"], np.ones(SHAPE, bool)
+    data = np.full((1, *SHAPE), -25.0)
+    data[0, 100:103, 150:153], valid[:, 160:] = 5, False
+    sheet = np.asarray(boat(101, 151, grid).chips(scene_of(grid, data, bands=("vv",), valid=valid)))
+    chip = sheet[20:192, 2:174]
+    assert (chip[40, 10] == 0).all() and (chip[88, 88] == 255).all(), "sea is black, the ship white"
+    assert (chip == (255, 210, 0)).all(2).any(), "an outline"
+    assert (chip[:, 125:] == 0).all(), "nodata is black"
+
+
+def test_all_chips_have_one_stretch():
+    grid = GRIDS["UTM"]
+    data = np.full((1, *SHAPE), -25.0)
+    data[..., 36:] = -15
+    sheet = np.asarray(fleet(grid, 3).chips(scene_of(grid, data, bands=("vv",))))
+    dark, light = sheet[100, 60], sheet[100, 2 * 176 + 60]
+    assert (dark == 0).all() and (light > 150).all(), "each by itself would be as dark as the other"
+
+
+def test_only_the_windows_of_chips_are_read():
+    grid, read = GRIDS["UTM"], []
+    scene = scene_of(grid)
+
+    class Watched:
+        def __getattr__(self, name):
+            return getattr(scene.source, name)
+
+        def read(self, window, indexes):
+            read.append(window.h * window.w)
+            return scene.source.read(window, indexes)
+
+    fleet(grid).chips(replace(scene, source=Watched()), 4)
+    assert len(read) == 4 and max(read) <= 48 * 48
+
+
+@pytest.mark.parametrize("name", ["UTM", "swath on the antimeridian"])
+def test_a_map_holds_every_object_where_it_lies(name):
+    grid = GRIDS[name]
+    found = fleet(grid)
+    outlines, dots = found.explore().layers
+    assert outlines.table.num_rows == dots.table.num_rows == 30
+    place = pyarrow.chunked_array(dots.table["geometry"]).to_pylist()
+    assert np.allclose(place, np.stack([found["lon"], found["lat"]], 1), atol=1e-6)
+    assert dots.table["score"].to_pylist() == pytest.approx(found["score"].tolist(), abs=1e-6)
+    points = replace(found, geometry=shapely.centroid(found.geometry))
+    assert len(points.explore().layers) == 1, "points have no outlines"
+    assert not found.where(np.zeros(30, bool)).explore().layers
+    with pytest.raises(SceneError, match="without a place on the earth"):
+        replace(found, grid=GeoBox(SHAPE, Affine.identity(), None)).explore()
+
+
+class Page(HTMLParser):
+    """Fails on what is not closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags = [], []
+        self.feed(text)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag not in ("img", "br", "rect", "path"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in ("rect", "path"):
+            assert self.open.pop() == tag
+
+
+def test_jupyter_shows_scenes_models_and_detections():
+    scene, found, model = scene_of(GRIDS["swath"]), fleet(GRIDS["swath"]), xtgeo.load_model("points-sar")
+    said = scene._repr_html_()
+    assert len(said) < 45_000 and {"table", "img"} <= {*Page(said).tags} and "30 ground control points" in said
+    said = found._repr_html_()
+    assert "svg" in Page(said).tags and "<td" in said and "and 25 more" in said
+    said = model._repr_html_()
+    assert "details" in Page(said).tags and f"{sum(p.numel() for p in model.net.parameters()):,}" in said
+    empty = found.where(np.zeros(30, bool))._repr_html_()
+    assert "svg" not in Page(empty).tags
+
+
+def test_what_jupyter_shows_is_escaped_and_never_fails():
+    grid, bad = GRIDS["UTM"], "<script>alert('x')</script>"
+    scene, found = replace(scene_of(grid), id=bad), fleet(grid)
+    for noun in (scene, found.with_columns(detect_id=np.array([bad] * 30), scene_id=np.array([bad] * 30))):
+        assert "script" not in Page(noun._repr_html_()).tags
+
+    class Gone:
+        def __getattr__(self, name):
+            if name in ("read", "coarser", "maybe_valid"):
+                raise OSError("the disk is <gone>")
+            return getattr(scene.source, name)
+
+    hurt = replace(scene, source=Gone())
+    assert "no thumbnail: the disk is &lt;gone&gt;" in hurt._repr_html_()
+    del hurt.__dict__["grid"]
+    assert Page(hurt._repr_html_()).tags == ["pre"]
+
+
+def test_a_large_scene_has_no_thumbnail_unless_it_has_overviews(monkeypatch):
+    monkeypatch.setattr("xtgeo.plot.html.MOST_PX", 1000)
+    said = scene_of(GRIDS["UTM"])._repr_html_()
+    assert "img" not in Page(said).tags and "scene.plot() reads it all" in said

@@ -61,7 +61,9 @@ from xtgeo.grid import (
 )
 
 if TYPE_CHECKING:
+    from lonboard import Map
     from matplotlib.axes import Axes
+    from PIL import Image
 
     from xtgeo.scene import Scene
     from xtgeo.window import Window
@@ -190,6 +192,23 @@ class Detections:
         from xtgeo import plot
 
         return plot.plot_detections(self, scene, window, ax=ax, by=by, max_side=max_side)
+
+    def chips(self, scene: Scene, n: int = 24, *, by: str = "score", lowest: bool = False) -> Image.Image:
+        """A sheet of up to `n` of them as the scene shows them, the surest first, see `xtgeo.plot.chips`."""
+        from xtgeo import plot
+
+        return plot.chips(self, scene, n, by=by, lowest=lowest)
+
+    def explore(self, *, height: int = 600) -> Map:
+        """A map to walk about in, see `xtgeo.plot.explore`."""
+        from xtgeo import plot
+
+        return plot.explore(self, height=height)
+
+    def _repr_html_(self) -> str:
+        from xtgeo.plot.html import detections_html
+
+        return detections_html(self)
 
     def to_frame(self, crs: object = None) -> gpd.GeoDataFrame:
         """A table with the outlines in `crs`; None is the grid's own, EPSG:4326 for control points, pixels without any."""

@@ -6,9 +6,11 @@ polarisation in grey. Optical scenes are shown in true colour where they have it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from xtgeo.scene import Block, Scene
 
@@ -19,6 +21,10 @@ DECIBELS = {"linear": 10, "amplitude": 20, "db": 0}
 """Times log10(x) is decibels; 0 where they are it already."""
 LEAST_DB = 15.0
 """From black to white in radar: a calm sea alone is not stretched into noise."""
+
+SIDE, COLUMNS, CAPTION = 172, 8, 18
+"""Of a sheet of chips: side of a chip in pixels, chips in a row, height of the line under a chip."""
+PAPER, INK = (24, 26, 30), (225, 225, 225)
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,19 @@ def shown(scene: Scene) -> tuple[str, ...]:
 def colours(scene: Scene, block: Block) -> np.ndarray:
     """How a block of the scene looks when it is stretched by itself, (y, x, 4) uint8."""
     return Stretch.of(scene, block).paint(scene, block)
+
+
+def sheet(chips: Sequence[tuple[Image.Image, str]], title: str) -> Image.Image:
+    """Squares of SIDE pixels with a caption under each, in rows, under a title."""
+    step, columns = SIDE + 4, max(3, min(COLUMNS, len(chips)))
+    paper = Image.new("RGB", (columns * step, -(-len(chips) // columns) * (step + CAPTION) + CAPTION), PAPER)
+    pen, font = ImageDraw.Draw(paper), ImageFont.load_default(12)
+    pen.text((4, 1), title, INK, font)
+    for n, (chip, caption) in enumerate(chips):
+        x, y = n % columns * step, n // columns * (step + CAPTION) + CAPTION
+        paper.paste(chip, (x + 2, y + 2))
+        pen.text((x + 4, y + step), caption, INK, font)
+    return paper
 
 
 def _percentiles(values: np.ndarray) -> tuple[float, float]:

@@ -355,6 +355,11 @@ class Scene:
 
         return plot.plot_scene(self, window, ax=ax, max_side=max_side)
 
+    def _repr_html_(self) -> str:
+        from xtgeo.plot.html import scene_html
+
+        return scene_html(self)
+
     def scan_bytes(self, rows: int) -> int:
         """Memory for decoded blocks with which a scan over square tiles, `rows` tall with margins, decodes each once.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import shapely
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from xtgeo.errors import LabelError, OutputError
 from xtgeo.evaluate.compare import Outcome
@@ -17,16 +17,14 @@ from xtgeo.evaluate.objects import Objects
 from xtgeo.evaluate.pairing import files_of, spell
 from xtgeo.evaluate.place import flatten, neighbours
 from xtgeo.grid import lonlat_to_pixel, pixel_size_m
-from xtgeo.picture import colours
+from xtgeo.picture import SIDE, colours, sheet
 from xtgeo.read import open_scene
 from xtgeo.scene import Scene
 from xtgeo.window import Window
 from xtgeo.write.staged import check_target, reported, staged
 
 CURVES = (".png", ".svg", ".pdf")
-LABEL, FOUND, PAPER, INK = (255, 210, 0), (255, 90, 60), (24, 26, 30), (225, 225, 225)
-CHIP, COLUMNS, CAPTION = 176, 8, 18
-"""Side of a chip in pixels of the sheet, chips in a row, height of the line under a chip."""
+LABEL, FOUND = (255, 210, 0), (255, 90, 60)
 LEAST_PX = 24
 """A chip shows at least so many pixels of the scene on either side of the object."""
 BARE_M = 10.0
@@ -90,17 +88,10 @@ def write_misses(
     """
     path = check_target(path, suffixes=(".png",), overwrite=overwrite)
     chips = [*_missed(outcome, count), *_false(outcome, count)]
-    rows = -(-len(chips) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * CHIP, rows * (CHIP + CAPTION) + CAPTION), PAPER)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     title = f"{outcome.is_missed.sum()} missed, {outcome.is_false.sum()} false by {outcome.rule}; labels yellow, predictions red"
-    pen.text((4, 1), title, INK, font)
-    for n, chip in enumerate(chips):
-        x, y = n % COLUMNS * CHIP, n // COLUMNS * (CHIP + CAPTION) + CAPTION
-        sheet.paste(_draw(chip, outcome, scenes.get(chip.scene)), (x + 2, y + 2))
-        pen.text((x + 4, y + CHIP), chip.caption, INK, font)
+    paper = sheet([(_draw(chip, outcome, scenes.get(chip.scene)), chip.caption) for chip in chips], title)
     with staged(path, overwrite=overwrite) as part, reported(path):
-        sheet.save(part, "PNG", optimize=False)
+        paper.save(part, "PNG", optimize=False)
 
 
 @dataclass(frozen=True)
@@ -132,8 +123,8 @@ def _false(outcome: Outcome, count: int) -> Iterator[_Chip]:
 
 
 def _draw(chip: _Chip, outcome: Outcome, scene: Scene | None) -> Image.Image:
-    """A square of CHIP - 4 pixels around the object, with all objects near it."""
-    at, n, side = chip.objects.at, chip.index, CHIP - 4
+    """A square of SIDE pixels around the object, with all objects near it."""
+    at, n, side = chip.objects.at, chip.index, SIDE
     metre = 1 / (BARE_M if scene is None else float(np.nanmean(pixel_size_m(scene.grid))))
     half = int(np.ceil(max(LEAST_PX, 2.5 * at.radius_m[n] * metre)))
     row, column = (half, half) if scene is None else map(float, lonlat_to_pixel(scene.grid, at.lon[n], at.lat[n]))

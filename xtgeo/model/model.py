@@ -84,6 +84,11 @@ class Model(nn.Module):
         """Whether there are tokens that regions could exchange."""
         return isinstance(self.net, Nested) and hasattr(self.net.context, "gather")
 
+    def _repr_html_(self) -> str:
+        from xtgeo.plot.html import model_html
+
+        return model_html(self)
+
     def _enter(self, data: Tensor, valid: Tensor) -> Tensor:
         """Normalised, in the weights' number format, 0 where invalid."""
         x = (data - self.mean).div_(self.std).to(self.dtype)

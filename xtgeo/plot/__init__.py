@@ -4,8 +4,11 @@
     plot_detections(detections, scene)  outlines and points
     plot_nest(scene, nest)              tiles, regions and margins
     plot_scores(scene, scores)          probabilities over the scene
+    chips(detections, scene)            each object by itself, the surest first: an image
+    explore(detections)                 a map to walk about in
 
-These give matplotlib's Axes, to draw more on and to save: `ax.figure.savefig("scene.png")`. What draws is loaded when it is used.
+The first four give matplotlib's Axes, to draw more on and to save: `ax.figure.savefig("scene.png")`. What draws is loaded when it
+is used.
 """
 
 from importlib import import_module
@@ -15,10 +18,16 @@ from xtgeo.errors import OutputError
 
 if TYPE_CHECKING:
     from xtgeo.plot.draw import plot_detections, plot_nest, plot_scene, plot_scores
+    from xtgeo.plot.explorer import explore
+    from xtgeo.plot.sheet import chips
 
-_HOMES = {"xtgeo.plot.draw": ["plot_detections", "plot_nest", "plot_scene", "plot_scores"]}
+_HOMES = {
+    "xtgeo.plot.draw": ["plot_detections", "plot_nest", "plot_scene", "plot_scores"],
+    "xtgeo.plot.explorer": ["explore"],
+    "xtgeo.plot.sheet": ["chips"],
+}
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
-_EXTRAS = {"matplotlib": "plots"}
+_EXTRAS = {"matplotlib": "plots", "lonboard": "notebook"}
 """What may be missing, and the extra that brings it."""
 
 __all__ = sorted(_HOME)

@@ -16,7 +16,8 @@ from xtgeo.detections import Detections
 from xtgeo.errors import OutputError, SceneError
 from xtgeo.grid import Grid, pixel_size_m, same_grid
 from xtgeo.picture import Stretch
-from xtgeo.plot.frame import DARK, Frame
+from xtgeo.plot.frame import DARK, Frame, readable
+from xtgeo.plot.score import score_of
 from xtgeo.plot.view import View, inside
 from xtgeo.read import open_scene
 from xtgeo.scene import Block, Scene
@@ -107,7 +108,7 @@ def plot_nest(scene: Scene, nest: Nest, *, ax: Axes | None = None, max_side: int
     if len(nest) <= NAMED_TILES:
         for tile in nest:
             x, y = frame.place(tile.core.y + tile.core.h / 2, tile.core.x + tile.core.w / 2)
-            ax.text(x, y, str(tile.index), color=OUTLINE, ha="center", va="center", fontsize=8, zorder=4)
+            ax.text(x, y, str(tile.index), ha="center", va="center", **readable(OUTLINE))
     rows, columns = nest.grid
     full = nest[(rows - 1) // 2 * columns + (columns - 1) // 2].full
     (x0, x1), (y0, y1) = frame.place([full.y, full.y + full.h], [full.x, full.x + full.w])
@@ -166,11 +167,6 @@ def plot_scores(
     return ax
 
 
-def score_of(detections: Detections) -> np.ndarray:
-    """How sure the model was of each: `score` of outlines, `presence_score` of points."""
-    return np.asarray(detections["score" if "score" in detections.fields else "presence_score"], float)
-
-
 def _axes(frame: Frame) -> Axes:
     """Of a new figure, as tall as what it shows."""
     (left, right), (bottom, top) = frame.limits()
@@ -193,8 +189,9 @@ def _colours(ax: Axes, detections: Detections, by: str | None) -> np.ndarray:
     values = score_of(detections) if by == "score" else detections[by]
     if detections.fields.get(by, "float64") in ("float64", "int64"):
         values = np.asarray(values, float)
-        low, high = (0.0, 1.0) if by.endswith("score") else (np.nanmin(values), np.nanmax(values))
-        scale = pyplot.cm.ScalarMappable(pyplot.Normalize(low, high), "plasma")
+        seen = values[np.isfinite(values)]
+        low, high = (seen.min(), seen.max()) if len(seen) else (0.0, 1.0)
+        scale = pyplot.cm.ScalarMappable(pyplot.Normalize(low, 1.0 if by.endswith("score") else high), "plasma")
         bar = ax.figure.colorbar(scale, ax=ax, shrink=0.7, pad=0.02)
         bar.set_label(by, fontsize=8)
         bar.ax.tick_params(labelsize=8)

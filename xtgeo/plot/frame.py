@@ -161,7 +161,7 @@ class Frame:
             (line,) = ax.plot(ends, [0.05, 0.05], color=colour, lw=width, transform=at, solid_capstyle="butt", zorder=6)
         line.set_gid("scale bar")
         text = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
-        ax.text(sum(ends) / 2, 0.075, text, transform=at, ha="center", va="bottom", **_readable())
+        ax.text(sum(ends) / 2, 0.075, text, transform=at, ha="center", va="bottom", **readable())
 
     def _north(self, ax: Axes) -> None:
         way = self.up()
@@ -174,12 +174,12 @@ class Frame:
             transform=at, facecolor=INK, edgecolor=RIM, lw=0.8, zorder=6, clip_on=False, gid="north",
         )  # fmt: skip
         ax.add_artist(arrow)
-        ax.text(*(way * 0.25), "N", transform=at, ha="center", va="center", **_readable())
+        ax.text(*(way * 0.25), "N", transform=at, ha="center", va="center", **readable())
 
 
-def _readable() -> dict:
-    """Text on whatever is beneath."""
-    return {"color": INK, "fontsize": 8, "zorder": 6, "path_effects": [withStroke(linewidth=1.5, foreground=RIM)]}
+def readable(colour: str = INK) -> dict:
+    """How text is read on whatever is beneath."""
+    return {"color": colour, "fontsize": 8, "zorder": 6, "path_effects": [withStroke(linewidth=1.5, foreground=RIM)]}
 
 
 def _round_length(most: float) -> float:
