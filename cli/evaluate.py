@@ -37,7 +37,7 @@ def evaluate(
     ] = None,
     ignore: Annotated[
         list[str] | None,
-        typer.Option("--ignore", help="Labels that are neither missed nor false: confidence=LOW, class=a,b, class= for null."),
+        typer.Option("--ignore", help="Labels that are neither missed nor false: class=a,b, class= for null; default: confidence=LOW"),
     ] = None,
     size: Annotated[str, typer.Option("--size", help="Recall by length, area, or a column of the labels.")] = "length",
     bins: Annotated[str | None, typer.Option("--bins", help="Bounds of sizes: 0,25,50,100")] = None,
@@ -74,7 +74,7 @@ def evaluate(
 
         rule = compare.Rule.parse(match) if match else None
         pictures.check_targets(curve, misses, overwrite=overwrite)
-        columns = objects.Columns(score_column, class_column, size, _columns(ignore))
+        columns = objects.Columns(score_column, class_column, size, objects.UNCERTAIN if ignore is None else _columns(ignore))
         found, true = objects.read_objects(predictions, labels, columns)
         outcome = compare.compare(found, true, rule or compare.default_rule(found, true))
         report = figures.report(outcome, size=size, bins=_bins(bins), resamples=resamples, seed=seed)

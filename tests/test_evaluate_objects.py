@@ -141,8 +141,10 @@ def test_ignored_labels_are_neither_missed_nor_false(tmp_path):
     found = [true[0], true[1], shapely.transform(true[1], lambda xy: xy + 5), box(8000, 0, 8100, 50)]
     labels = write(tmp_path / "l.gpkg", true, confidence=["HIGH", "LOW", "low", None])
     predictions = write(tmp_path / "p.gpkg", found, score=[0.5, 0.9, 0.8, 0.7])
-    plain = report(compare(*read_objects([predictions], [labels]), IOU), resamples=0)
+    plain = report(compare(*read_objects([predictions], [labels], Columns(ignore={})), IOU), resamples=0)
     assert (plain.overall.labels, plain.overall.predictions, plain.overall.pairs) == (4, 4, 2)
+    usual = report(compare(*read_objects([predictions], [labels]), IOU), resamples=0)
+    assert usual.ignored_labels == 2 and usual.overall.labels == 2, "LOW, unless told otherwise"
     told = report(compare(*read_objects([predictions], [labels], Columns(ignore={"confidence": ("LOW", "")})), IOU), resamples=0)
     assert (told.overall.labels, told.overall.predictions, told.overall.pairs) == (1, 2, 1)
     assert (told.ignored_labels, told.neutral_predictions) == (3, 2)

@@ -23,6 +23,8 @@ SCORES = ("score", "presence_score")
 SIZES = {"length": ("length_m", "vessel_length_m"), "area": ("area_m2",)}
 """Columns in which a size may stand; where there is none it is measured on polygons."""
 LONLAT = (("detect_lon", "detect_lat"), ("lon", "lat"))
+UNCERTAIN = {"confidence": ("LOW",)}
+"""What is neither missed nor false unless the user says otherwise, where labels have the column; as in training, and in xView3."""
 STEP_M = 1000
 """Longest edge that is carried to degrees as one straight line."""
 
@@ -37,7 +39,7 @@ class Columns:
     """Class, in both; None: there is but one class."""
     size: str = "length"
     """Of labels: "length", "area", or a column of numbers."""
-    ignore: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    ignore: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: UNCERTAIN)
     """Columns of labels and the values, as text ("" is null), with which a label is neither missed nor, when found, false."""
 
 
@@ -249,6 +251,8 @@ def _sizes(frame: gpd.GeoDataFrame, at: Measures, size: str) -> np.ndarray:
 def _ignored(frame: gpd.GeoDataFrame, ignore: Mapping[str, tuple[str, ...]]) -> np.ndarray:
     mask = np.zeros(len(frame), bool)
     for column, values in ignore.items():
+        if ignore is UNCERTAIN and column not in frame:
+            continue
         wanted = {value.lower() for value in values}
         mask |= np.array([(text or "").lower() in wanted for text in _texts(frame, column, "--ignore")], bool)
     return mask

@@ -122,6 +122,7 @@ def _listen(host: str, port: int) -> list[socket.socket]:
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
+        found.listen()  # who comes before the server runs waits for it
     except OSError as e:
         found.close()
         raise OutputError(

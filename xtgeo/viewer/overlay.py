@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -44,7 +44,8 @@ class Overlay:
     @cached_property
     def at(self) -> Measures:
         """Where they are and how large; longitudes as in `geometry`."""
-        return measure(self.geometry)
+        at, west = measure(self.geometry), shapely.bounds(self.geometry)[:, 0] if len(self) else np.empty(0)
+        return replace(at, lon=at.lon + 360 * np.round((west - at.lon) / 360))
 
     @cached_property
     def score(self) -> np.ndarray | None:

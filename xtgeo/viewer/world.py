@@ -137,7 +137,7 @@ class SceneMap:
         rows, columns = self._inside(top + np.arange(h) + 0.5, left + np.arange(w) + 0.5, around)
         if len(rows) and len(columns):
             block = self._look(top + rows, left + columns, around)
-            picture[np.ix_(rows, columns)] = self.stretch.paint(self.scene, block)
+            picture[np.ix_(rows, columns)] = self.stretch.paint(self.scene, block) * block.valid[..., None]
         return picture
 
     def _inside(self, down: np.ndarray, across: np.ndarray, around: int) -> tuple[np.ndarray, np.ndarray]:
