@@ -19,6 +19,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONDA = {"dask": "dask-core", "torch": "pytorch"}
+"""Names that conda-forge has for what pip calls otherwise."""
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,15 @@ def lowest() -> list[str]:
 
 def test_every_dependency_has_a_lowest_version():
     assert all(re.fullmatch(r"[\w-]+==[\d.]+", line) for line in lowest())
+
+
+def test_conda_gets_the_same_versions():
+    found = dict(re.findall(r"^  - ([\w-]+)(?: (>=[\d.]+))?$", (ROOT / "environment.yml").read_text(), re.M))
+    asked = dict(re.fullmatch(r"([\w-]+)(?:\[.*])?(>=[\d.]+)", one).groups() for one in PROJECT["dependencies"])
+    extra = {"python": PROJECT["requires-python"], "pip": "", "torchgeo": ">=0.8"}  # conda's torchgeo brings a GDAL that fits
+    found.pop("conda-forge")
+    assert found == {CONDA.get(name, name): version for name, version in asked.items()} | extra
+    assert f"torchgeo{extra['torchgeo']}" in PROJECT["optional-dependencies"]["torchgeo"]
 
 
 @pytest.mark.slow
