@@ -10,7 +10,21 @@ import sys
 from typing import Annotated
 
 import typer
-from xtgeo.cli import batch, classify, convert, detect, doctor, evaluate, info, models, segment, simulate, train, view, xview3
+from xtgeo.cli import (
+    batch,
+    classify,
+    convert,
+    detect,
+    doctor,
+    evaluate,
+    info,
+    models,
+    segment,
+    simulate,
+    train,
+    view,
+    xview3,
+)
 
 from xtgeo.errors import XtgeoError
 

@@ -37,7 +37,7 @@ def evaluate(
     ] = None,
     ignore: Annotated[
         list[str] | None,
-        typer.Option("--ignore", help="Labels that are neither missed nor false: class=a,b, class= for null; default: confidence=LOW"),
+        typer.Option("--ignore", help="Labels that are neither missed nor false: class=a,b, class= for null; else confidence=LOW"),
     ] = None,
     size: Annotated[str, typer.Option("--size", help="Recall by length, area, or a column of the labels.")] = "length",
     bins: Annotated[str | None, typer.Option("--bins", help="Bounds of sizes: 0,25,50,100")] = None,

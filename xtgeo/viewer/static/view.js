@@ -144,7 +144,7 @@ function overlay(file, n) {
     map.addLayer({ id: `shapes${n}`, type: "line", source: `shapes${n}`, paint: { "line-color": colour, "line-width": 1.8 } });
     map.addLayer({ id: `faces${n}`, type: "fill", source: `shapes${n}`, paint: { "fill-opacity": 0 } });
   }
-  const far = file.points ? 5 : ["interpolate", ["linear"], ["zoom"], scene.depth - 6, 4.5, scene.depth - 3, 9];
+  const far = file.points ? 5 : ["interpolate", ["linear"], ["zoom"], scene.depth - 7, 3.5, scene.depth - 3, 9];
   const faint = file.points ? 1 : ["interpolate", ["linear"], ["zoom"], scene.depth - 3.5, 1, scene.depth - 2.5, 0];
   map.addLayer({
     id: `points${n}`, type: "circle", source: `points${n}`,
@@ -157,7 +157,7 @@ function overlay(file, n) {
     map.addLayer({ id: "picked", type: "line", source: "picked", filter: ["!=", ["geometry-type"], "Point"], paint: { "line-color": "#fff", "line-width": 2.5 } });
     map.addLayer({
       id: "picked-point", type: "circle", source: "picked", filter: ["==", ["geometry-type"], "Point"],
-      paint: { "circle-radius": 13, "circle-color": "rgba(0, 0, 0, 0)", "circle-stroke-color": "#fff", "circle-stroke-width": 2.5 },
+      paint: { "circle-radius": 13, "circle-color": "rgba(0, 0, 0, 0)", "circle-stroke-color": "#fff", "circle-stroke-width": 2.5, "circle-stroke-opacity": faint },
     });
   }
 }
