@@ -481,8 +481,8 @@ def test_answers_cannot_be_used_by_other_pages(client):
 
 @pytest.mark.parametrize(
     "path",
-    ["tiles/0/3/8/0.png", "tiles/0/25/0/0.png", "tiles/0/99999999999/0/0.png", "objects/1", "objects/0/12", "chips/0/-1", "static/view.js",
-     "..%2fpyproject.toml", "%2e%2e/%2e%2e/etc/passwd", "view.css/../../server.py", "NOTICE"],
+    ["tiles/0/3/8/0.png", "tiles/0/25/0/0.png", "tiles/0/99999999999/0/0.png", "objects/1", "objects/0/12", "chips/0/-1",
+     "static/view.js", "..%2fpyproject.toml", "%2e%2e/%2e%2e/etc/passwd", "view.css/../../server.py", "NOTICE"],
 )  # fmt: skip
 def test_what_is_not_there_is_not_found(client, path):
     assert client.get(path).status_code == 404

@@ -123,7 +123,9 @@ def test_the_page_shows_the_scene_and_its_objects_and_pans(browser, scene, vecto
         lat, lon = (float(number) for number in re.findall(r"[\d.]+", place))
         assert south < lat < north and west < lon < east
         with reader.page.expect_request(re.compile("/tiles/"), timeout=WAIT):
-            reader.page.mouse.wheel(0, -600)
+            reader.page.locator(".maplibregl-ctrl-zoom-in").click()
+            reader.page.locator(".maplibregl-ctrl-zoom-in").click()
+        reader.page.mouse.move(x, y)
         reader.page.mouse.down()
         reader.page.mouse.move(x - 200, y - 90, steps=4)
         reader.page.mouse.up()

@@ -135,6 +135,7 @@ class Page:
                 "time": scene.time and scene.time.isoformat(),
                 "bounds": scene_map.bounds,
                 "depth": scene_map.depth,
+                "progress": scene_map.progress,
                 "layers": _legend(scene_map.stretch),
                 "overlays": [{"name": overlay.name, "count": len(overlay)} for overlay in self.overlays],
                 "review": self.review and self.review.path.name,

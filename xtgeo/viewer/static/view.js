@@ -72,7 +72,7 @@ function draw() {
     container: "map",
     style: {
       version: 8,
-      sources: { scene: { type: "raster", tiles: [tiles(0)], tileSize: 256, minzoom: 0, maxzoom: scene.depth } },
+      sources: { scene: { type: "raster", tiles: [tiles(Math.round(scene.progress * 1000))], tileSize: 256, minzoom: 0, maxzoom: scene.depth } },
       layers: [
         { id: "sea", type: "background", paint: { "background-color": sea.trim() } },
         { id: "scene", type: "raster", source: "scene", paint: { "raster-resampling": "nearest", "raster-fade-duration": 0 } },
@@ -106,7 +106,7 @@ const tiles = (version) => `${new URL("tiles/", document.baseURI).href}${version
 
 // The coarse copies of a scene that has none of its own are made while one looks: the picture is asked for again now and then.
 async function watch() {
-  let shown = 0;
+  let shown = scene.progress;
   for (;;) {
     const { progress, trouble } = await json("status").catch(() => ({ progress: shown, trouble: "the server is gone: start xtgeo view again" }));
     $("reading").hidden = progress === 1 && !trouble;
