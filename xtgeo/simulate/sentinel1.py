@@ -135,16 +135,16 @@ def _stripes(rng: np.random.Generator, shape: tuple[int, int], params: Params) -
 
 
 def _grid(rng, shape, params: Params, origin) -> tuple[GeoBox, datetime]:
-    """A UTM grid somewhere at sea-going latitudes, and a morning or evening overpass in 2020."""
-    lon, lat = rng.uniform(-10, 20), rng.uniform(-5, 62)
+    """A UTM grid in the open Atlantic, or for ice in the Norwegian Sea, and a morning or evening overpass in 2020."""
+    lon, lat = rng.uniform(-40, -32), rng.uniform(0, 62)  # no land there, which a coastline would find in a scene of sea
     if params.ice_share > 0:
-        lat = 60 + (lat + 5) / 67 * 18
+        lon, lat = lon + 40, 64 + lat / 62 * 12
     if origin is not None:
         lon, lat = origin
     zone = int(np.clip(np.floor((lon + 180) / 6) + 1, 1, 60))
     epsg = (32600 if lat >= 0 else 32700) + zone
     x, y = Transformer.from_crs("EPSG:4326", f"EPSG:{epsg}", always_xy=True).transform(lon, lat)
     hour = 17 if params.orbit == "ascending" else 6
-    start = datetime(2020, 1, 14, hour, tzinfo=UTC)
+    start = datetime(2020, 1, 14, hour, tzinfo=UTC) - timedelta(seconds=round(240 * lon))
     time = start + timedelta(days=int(rng.integers(0, 327)), seconds=int(rng.integers(-3600, 3600)))
     return GeoBox(shape, Affine(10, 0, round(x, 2), 0, -10, round(y, 2)), f"EPSG:{epsg}"), time
