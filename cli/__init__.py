@@ -19,6 +19,7 @@ from xtgeo.cli import (
     evaluate,
     info,
     models,
+    report,
     segment,
     simulate,
     train,
@@ -48,6 +49,7 @@ app.add_typer(simulate.app, name="simulate")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(xview3.app, name="xview3")
 app.command("view")(view.view)
+app.command("report")(report.report)
 app.command("convert")(convert.convert)
 app.command("doctor")(doctor.doctor)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from xtgeo.plot import plot_nest
     from xtgeo.read import open_scene
     from xtgeo.scene import Block, Scene
-    from xtgeo.viewer import view
+    from xtgeo.viewer import report, view
     from xtgeo.window import Nest, Tile, Window
     from xtgeo.write import RasterSink, VectorSink
 
@@ -39,7 +39,7 @@ _HOMES = {
     "xtgeo.read": ["open_scene"],
     "xtgeo.scene": ["Block", "Scene"],
     "xtgeo.job": ["detect", "segment"],
-    "xtgeo.viewer": ["view"],
+    "xtgeo.viewer": ["report", "view"],
     "xtgeo.window": ["Nest", "Tile", "Window"],
     "xtgeo.write": ["RasterSink", "VectorSink"],
 }

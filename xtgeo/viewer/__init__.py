@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from xtgeo.errors import OutputError
 
 if TYPE_CHECKING:
+    from xtgeo.viewer.document import Report, report  # noqa: F401
     from xtgeo.viewer.live import View, view  # noqa: F401
 
-_HOMES = {"xtgeo.viewer.live": ["View", "view"]}
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
+_HOME = {"View": "live", "view": "live", "Report": "document", "report": "document"}
 __all__ = sorted(_HOME)
 
 
@@ -25,7 +25,7 @@ def __getattr__(name: str):
     if name not in _HOME:
         raise AttributeError(f"module 'xtgeo.viewer' has no attribute {name!r}")
     try:
-        return getattr(import_module(_HOME[name]), name)
+        return getattr(import_module(f"xtgeo.viewer.{_HOME[name]}"), name)
     except ModuleNotFoundError as e:
         if e.name not in ("starlette", "uvicorn"):
             raise

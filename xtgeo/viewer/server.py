@@ -69,6 +69,7 @@ class Page:
         self._pool = ThreadPoolExecutor(THREADS, "xtgeo-view")
         self._turn = asyncio.Lock()
         self._slots = asyncio.Semaphore(THREADS)
+        self._legend = _legend(scene_map.stretch)
         self._packed: dict[str, tuple[bytes, bytes]] = {}
 
     def app(self) -> Starlette:
@@ -136,7 +137,7 @@ class Page:
                 "bounds": scene_map.bounds,
                 "depth": scene_map.depth,
                 "progress": scene_map.progress,
-                "layers": _legend(scene_map.stretch),
+                "layers": self._legend,
                 "overlays": [{"name": overlay.name, "count": len(overlay)} for overlay in self.overlays],
                 "review": self.review and self.review.path.name,
             }

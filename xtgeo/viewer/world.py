@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from functools import cached_property
 from io import BytesIO
 
 import numpy as np
@@ -59,7 +60,6 @@ class SceneMap:
                 "look at it with --quicklook scene.png"
             )
         self.scene = scene.select(*shown(scene))
-        self.stretch = _first_look(self.scene)
         middle = np.cos(np.radians(np.clip((south + north) / 2, -NORTH, NORTH)))
         self._per_pixel = tuple(ROUND * middle / side for side in metres)
         """(rows, columns) of the scene in one pixel of a map that is one pixel long."""
@@ -77,6 +77,11 @@ class SceneMap:
         self._from = coarsest
         self.trouble: str | None = None
         """Why `fill` could not go on, in one line."""
+
+    @cached_property
+    def stretch(self) -> Stretch:
+        """How the scene looks, the same in every tile."""
+        return _first_look(self.scene)
 
     @property
     def progress(self) -> float:
@@ -139,6 +144,21 @@ class SceneMap:
             block = self._look(top + rows, left + columns, around)
             picture[np.ix_(rows, columns)] = self.stretch.paint(self.scene, block) * block.valid[..., None]
         return picture
+
+    def drape(self, picture: np.ndarray, top: int, left: int, h: int, w: int, around: int) -> np.ndarray:
+        """As `paint`, from a picture of the whole scene, (y, x, 4) uint8, whatever its size."""
+        canvas = np.zeros((h, w, 4), np.uint8)
+        rows, columns = self._inside(top + np.arange(h) + 0.5, left + np.arange(w) + 0.5, around)
+        if len(rows) and len(columns):
+            place = _positions(self.scene.grid, *_degrees(top + rows + 0.5, left + columns + 0.5, around), near=0.5)
+            r, c = (
+                _floor(v, side / whole) for v, side, whole in zip(place, picture.shape, self.scene.shape, strict=False)
+            )
+            seen = (r >= 0) & (c >= 0) & (r < picture.shape[0]) & (c < picture.shape[1])
+            part = np.zeros((*r.shape, 4), np.uint8)
+            part[seen] = picture[r[seen], c[seen]]
+            canvas[np.ix_(rows, columns)] = part
+        return canvas
 
     def _inside(self, down: np.ndarray, across: np.ndarray, around: int) -> tuple[np.ndarray, np.ndarray]:
         """Which rows and columns of a picture may see the scene."""
