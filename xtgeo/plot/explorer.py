@@ -25,8 +25,8 @@ TOLD = (
 def explore(detections: Detections, *, height: int = 600) -> Map:
     """An interactive map, coloured by score; a click on an object shows its record. `.to_html("map.html")` keeps it.
 
-    Dots of at least three pixels stand for objects from afar, outlines appear as one comes near. `height` in pixels. The ground map
-    is fetched from the web by the browser: without a network the objects lie on a plain ground.
+    Dots of at least three pixels stand for objects from afar, outlines appear as one comes near. `height` in pixels. The browser
+    fetches lonboard's decoder and the ground map from the web, and shows nothing without it: `xtgeo view` needs no network.
     """
     if not is_georeferenced(detections.grid):
         raise SceneError("objects of a scene without a place on the earth cannot be laid on a map: use detections.plot()")
