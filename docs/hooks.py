@@ -5,6 +5,7 @@ mkdocs calls the functions named on_...; the others are for tests and for `make 
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,32 @@ def model_page(name: str) -> str:
 def changelog_page() -> str:
     """The changelog, whose links count from the repository's root."""
     return (ROOT / "CHANGELOG.md").read_text().replace("](docs/", "](")
+
+
+def house() -> dict[str, str]:
+    """The floors and homes that tests/test_house.py keeps, as tables; the roof is on top."""
+    tree = ast.parse((ROOT / "tests" / "test_house.py").read_text())
+    kept = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign)}
+    floors, homes = (ast.literal_eval(kept[name]) for name in ("FLOORS", "HOMES"))
+    levels = [f"| {level} | {_names(floors[level])} |" for level in reversed(range(len(floors)))]
+    return {
+        "<!-- floors -->": "\n".join(["| floor | rooms |", "|---|---|", *levels]),
+        "<!-- homes -->": "\n".join(
+            ["| library | rooms |", "|---|---|", *(f"| `{k}` | {_names(sorted(v))} |" for k, v in homes.items())]
+        ),
+    }
+
+
+def _names(words: list[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
+def on_page_markdown(markdown: str, page, **_) -> str:
+    """Fills in what a page leaves to be made."""
+    if page.file.src_uri == "contributing.md":
+        for mark, table in house().items():
+            markdown = markdown.replace(mark, table)
+    return markdown
 
 
 def on_files(files: Files, config) -> Files:
