@@ -200,6 +200,28 @@ def test_a_window_is_what_it_says_and_one_outside_is_refused():
         scene.plot(Window(500, 0, 10, 10))
 
 
+def test_a_large_scene_is_drawn_from_its_overviews(tmp_path, monkeypatch):
+    from xtgeo.write import RasterSink
+
+    shape = 1501, 1203
+    grid = GeoBox(shape, GRIDS["UTM"].affine, "EPSG:32631")
+    rows = np.broadcast_to(np.arange(shape[0], dtype=np.float32)[:, None], (1, *shape))
+    with RasterSink(tmp_path / "a.tif", grid, shape, dtype="float32", nodata=-1, averaged=True) as sink:
+        sink.write(Block(Window(0, 0, *shape), rows, np.ones(shape, bool)))
+    scene, read = xtgeo.open_scene(tmp_path / "a.tif"), []
+    plain = type(scene.source).read
+    monkeypatch.setattr(type(scene.source), "read", lambda self, w, i: (read.append(w.h * w.w), plain(self, w, i))[1])
+    for window in (None, Window(300, 200, 1000, 700)):
+        read.clear()
+        view = View.of(scene, window, max_side=150)
+        assert sum(read) < 0.3 * view.window.h * view.window.w
+        n, (first, last) = len(view.block.valid), view.rows
+        assert 75 < n <= 152
+        middle = first + (np.arange(n) + 0.5) * (last - first) / n - 0.5
+        inner = slice(1, n - 2)
+        assert np.abs(view.block.data[0].mean(1) - middle)[inner].max() < 0.5 * (last - first) / n
+
+
 def test_power_is_averaged_in_every_unit_of_radar():
     power = np.random.default_rng(0).exponential(0.01, (1, 64, 64))
     grid = GRIDS["UTM"]
