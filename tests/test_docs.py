@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from importlib import import_module
@@ -16,11 +17,13 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 from xtgeo.cli import app
 
 import xtgeo
 
 ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOADS = {
     "script": "src",
     "link": "href",
@@ -191,3 +194,16 @@ def test_every_public_name_is_in_the_reference():
     )
     errors = {name for name in xtgeo.__all__ if name.endswith("Error")}
     assert set(xtgeo.__all__) - errors == set(named) - {"errors"}
+
+
+def test_the_readme_leads_to_what_is_there():
+    text = (ROOT / "README.md").read_text()
+    assert text.index("make demo") < text.index("make test") < 600 and len(text.splitlines()) < 75
+    for target in re.findall(r"\]\(([^)#:]+)[#)]", text):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_citation_is_of_this_version():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["cff-version"] == "1.2.0" and cited["authors"] == [{"name": "The xtgeo developers"}]
+    assert cited["version"] == xtgeo.__version__ == PROJECT["version"] and cited["license"] == PROJECT["license"]
