@@ -31,8 +31,8 @@ KEPT = 4096
 """Longest side of the finest copy that is kept in memory, in pixels."""
 COARSEST = 512
 """A copy whose longer side is no more than this needs no coarser one."""
-KNOT = 16
-"""Pixels of the map from one exact position to the next."""
+KNOT = 8
+"""Pixels of the map from one exact position to the next, where what is between can be interpolated."""
 MOST = 1 << 24
 """Pixels that are read for one picture at most."""
 CACHE_BYTES = 64 << 20
@@ -303,17 +303,25 @@ def _positions(grid: Grid, lon: np.ndarray, lat: np.ndarray, near: float) -> tup
 
     Computed at knots and interpolated between where that is within `near` pixels half-way, else everywhere. NaN off the grid.
     """
-    if min(len(lon), len(lat)) > 2 * KNOT and np.ptp(lon) < 180:
-        knots = [np.unique(np.append(np.arange(0, len(v), KNOT), len(v) - 1)) for v in (lat, lon)]
-        half = [(k[1:] + k[:-1]) // 2 for k in knots]
-        exact = np.stack(lonlat_to_pixel(grid, *np.meshgrid(lon[knots[1]], lat[knots[0]])))
-        check = np.stack(lonlat_to_pixel(grid, *np.meshgrid(lon[half[1]], lat[half[0]])))
-        down, across = (_weights(k, len(v)) for k, v in zip(knots, (lat, lon), strict=True))
-        with np.errstate(invalid="ignore"):
-            guess = down @ exact @ across.T
-        if (np.abs(guess[:, half[0]][:, :, half[1]] - check) < near).all():  # False with NaN
-            return guess[0], guess[1]
-    return lonlat_to_pixel(grid, *np.meshgrid(lon, lat))
+    if min(len(lon), len(lat)) <= 2 * KNOT or np.ptp(lon) >= 180:
+        return lonlat_to_pixel(grid, *np.meshgrid(lon, lat))
+    knots = [np.unique(np.append(np.arange(0, len(v), KNOT), len(v) - 1)) for v in (lat, lon)]
+    half = [(k[1:] + k[:-1]) // 2 for k in knots]
+    exact = np.stack(lonlat_to_pixel(grid, *np.meshgrid(lon[knots[1]], lat[knots[0]])))
+    check = np.stack(lonlat_to_pixel(grid, *np.meshgrid(lon[half[1]], lat[half[0]])))
+    down, across = (_weights(k, len(v)) for k, v in zip(knots, (lat, lon), strict=True))
+    with np.errstate(invalid="ignore"):
+        guess = down @ exact @ across.T
+    far = (np.abs(check / np.reshape(grid.shape, (2, 1, 1)) - 0.5) > 0.6).any(0)  # of the scene, where nobody looks
+    bent = ~(np.abs(guess[:, half[0]][:, :, half[1]] - check).max(0) < near) & ~far  # True with NaN
+    if bent.any():
+        cell = [
+            np.clip(np.searchsorted(k, np.arange(len(v)), "right") - 1, 0, len(k) - 2)
+            for k, v in zip(knots, (lat, lon), strict=True)
+        ]
+        y, x = np.nonzero(bent[np.ix_(*cell)])
+        guess[:, y, x] = lonlat_to_pixel(grid, lon[x], lat[y])
+    return guess[0], guess[1]
 
 
 def _weights(knots: np.ndarray, n: int) -> np.ndarray:
