@@ -262,6 +262,14 @@ def test_objects_are_coloured_by_a_column():
         plot_detections(found, by="nonsense")
 
 
+def test_rings_that_would_hide_each_other_are_dots(monkeypatch):
+    grid = GRIDS["UTM"]
+    (ring,) = set(plot_detections(fleet(grid)).collections[-1].get_sizes())
+    monkeypatch.setattr("xtgeo.plot.draw.MOST_RINGS", 29)
+    (dot,) = set(plot_detections(fleet(grid)).collections[-1].get_sizes())
+    assert dot < ring / 10
+
+
 def test_objects_of_another_scene_are_refused():
     with pytest.raises(SceneError, match="do not lie on the pixels of sea"):
         plot_detections(boat(50, 200, GRIDS["UTM"]), scene_of(GRIDS["swath"]))

@@ -25,8 +25,10 @@ from xtgeo.window import Nest, Window
 
 OUTLINE, RING = "#ffd200", "#ff5a3c"
 CLASSES = (OUTLINE, RING, "#50c878", "#78a0ff", "#e678e6", "#c8c8c8")
-SMALL_PX = 8
-"""Objects of fewer pixels on the screen get a ring around them."""
+LEAST_PX, SMALL_PX = 1.5, 8
+"""Objects of fewer pixels on the screen get a ring around them, and below the first number no outline."""
+MOST_RINGS = 1500
+"""Of more objects than these rings would hide each other: they are dots."""
 WIDTH_IN, HEIGHTS_IN = 7.0, (2.5, 9.0)
 NAMED_TILES = 150
 """Tiles are numbered where there are no more than these."""
@@ -75,17 +77,19 @@ def plot_detections(
         frame.apply(ax)
     shapes = Frame(detections.grid, Window(0, 0, 1, 1)).shapes(detections.geometry)
     colours = _colours(ax, detections, by)
-    parts, part_of = shapely.get_parts(shapes, return_index=True)
-    rings, ring_of = shapely.get_rings(parts, return_index=True)  # points have none
-    lines = [shapely.get_coordinates(ring) for ring in rings]
-    ax.add_collection(LineCollection(lines, colors=colours[part_of[ring_of]], linewidths=1, zorder=4), autolim=False)
     x0, y0, x1, y1 = shapely.bounds(shapes).reshape(-1, 4).T
     box = ax.get_window_extent()
     across, up = box.width / abs(np.subtract(*ax.get_xlim())), box.height / abs(np.subtract(*ax.get_ylim()))
-    small = np.maximum((x1 - x0) * across, (y1 - y0) * up) < SMALL_PX
+    large = np.maximum((x1 - x0) * across, (y1 - y0) * up)
+    seen, small = np.flatnonzero(large >= LEAST_PX), large < SMALL_PX
+    parts, part_of = shapely.get_parts(shapes[seen], return_index=True)
+    rings, ring_of = shapely.get_rings(parts, return_index=True)  # points have none
+    lines = [shapely.get_coordinates(ring) for ring in rings]
+    ax.add_collection(LineCollection(lines, colors=colours[seen[part_of[ring_of]]], linewidths=1, zorder=4), autolim=False)
     edge = colours if by else np.broadcast_to(to_rgba(RING), colours.shape)
+    size, width = (70, 1.2) if small.sum() <= MOST_RINGS else (3, 0.8)
     ax.scatter(
-        (x0 + x1)[small] / 2, (y0 + y1)[small] / 2, s=70, facecolors="none", edgecolors=edge[small], linewidths=1.2, zorder=5
+        (x0 + x1)[small] / 2, (y0 + y1)[small] / 2, s=size, facecolors="none", edgecolors=edge[small], linewidths=width, zorder=5
     )
     return ax
 
