@@ -26,7 +26,7 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
 dl { display: flex; flex-wrap: wrap; gap: .6rem 2.5rem } dt { color: #5a6a7c; font-size: .8rem } dd { margin: 0; font-size: 1.3rem }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .35rem .8rem .35rem 0; vertical-align: top;
 border-bottom: 1px solid #dde3ea } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
-.bad { color: #a6231b } img { max-width: 16rem; max-height: 10rem; background: #eef1f4; display: block }
+th.p { width: 17rem } .bad { color: #a6231b } img { max-width: 16rem; max-height: 10rem; background: #eef1f4; display: block }
 pre { white-space: pre-wrap; font-size: .8rem } code { font-size: .85rem }
 @media (prefers-color-scheme: dark) { body { background: #10161d; color: #dfe6ee } th, td { border-color: #2a3541 }
 .bad { color: #ff8f86 } img { background: #1a232d } dt { color: #93a3b4 } }
@@ -72,7 +72,7 @@ def _page(folder: Path, rows: list[Row], counts: dict, options: dict) -> Iterato
     for name, value in {
         "done": f"{counts['done']:,}", "failed": f"{counts['failed']:,}", "left": f"{counts['left']:,}",
         "megapixels": f"{counts['megapixels']:,.0f}", "this run": f"{counts['seconds_of_this_run']:,.0f} s",
-        "speed": f"{speed:.1f} Mpx/s", "model": str(options.get("model", "")),
+        "speed": f"{speed:.2g} Mpx/s", "model": str(options.get("model", "")),
     }.items():  # fmt: skip
         yield f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
     yield "</dl>"
@@ -83,14 +83,14 @@ def _page(folder: Path, rows: list[Row], counts: dict, options: dict) -> Iterato
             if "traceback" in row.facts:
                 yield f"<details><summary>details</summary><pre>{escape(row.facts['traceback'])}</pre></details>"
         yield "</table>"
-    yield "<h2>Done</h2><table><tr><th>picture<th>scene<th class=n>objects<th class=n>Mpx<th class=n>s<th class=n>Mpx/s<th>files"
+    yield "<h2>Done</h2><table><tr><th class=p>picture<th>scene<th class=n>objects<th class=n>Mpx<th class=n>s<th class=n>Mpx/s<th>files"
     for row in done[:SHOWN]:
         facts, files = row.facts, [os.path.basename(path) for path in row.facts["outputs"].values()]
         picture = next((name for name in files if name.endswith(".jpg")), None)
         yield "<tr><td>" + (f"<a href='{quote(picture)}'><img loading=lazy src='{quote(picture)}' alt=''></a>" if picture else "")
         note = f"<br><small>{escape(facts['note'])}</small>" if facts.get("note") else ""
         yield f"<td title='{escape(row.href)}'>{escape(row.name)}{note}<td class=n>{facts['objects']:,}"
-        yield f"<td class=n>{facts['megapixels']:,.1f}<td class=n>{facts['seconds']:,.1f}<td class=n>{facts['mpx_per_s']:.1f}<td>"
+        yield f"<td class=n>{facts['megapixels']:,.1f}<td class=n>{facts['seconds']:,.1f}<td class=n>{facts['mpx_per_s']:.2g}<td>"
         yield "<br>".join(f"<a href='{quote(name)}'>{escape(name)}</a>" for name in files)
     yield "</table>"
     if len(done) > SHOWN:
