@@ -72,7 +72,7 @@ def _page(folder: Path, rows: list[Row], counts: dict, options: dict) -> Iterato
     for name, value in {
         "done": f"{counts['done']:,}", "failed": f"{counts['failed']:,}", "left": f"{counts['left']:,}",
         "megapixels": f"{counts['megapixels']:,.0f}", "this run": f"{counts['seconds_of_this_run']:,.0f} s",
-        "speed": f"{speed:.2g} Mpx/s", "model": str(options.get("model", "")),
+        "speed": f"{speed:.3g} Mpx/s", "model": str(options.get("model", "")),
     }.items():  # fmt: skip
         yield f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
     yield "</dl>"
@@ -90,7 +90,7 @@ def _page(folder: Path, rows: list[Row], counts: dict, options: dict) -> Iterato
         yield "<tr><td>" + (f"<a href='{quote(picture)}'><img loading=lazy src='{quote(picture)}' alt=''></a>" if picture else "")
         note = f"<br><small>{escape(facts['note'])}</small>" if facts.get("note") else ""
         yield f"<td title='{escape(row.href)}'>{escape(row.name)}{note}<td class=n>{facts['objects']:,}"
-        yield f"<td class=n>{facts['megapixels']:,.1f}<td class=n>{facts['seconds']:,.1f}<td class=n>{facts['mpx_per_s']:.2g}<td>"
+        yield f"<td class=n>{facts['megapixels']:,.1f}<td class=n>{facts['seconds']:,.1f}<td class=n>{facts['mpx_per_s']:.3g}<td>"
         yield "<br>".join(f"<a href='{quote(name)}'>{escape(name)}</a>" for name in files)
     yield "</table>"
     if len(done) > SHOWN:
