@@ -59,5 +59,5 @@ def _plain(detections: Detections, name: str) -> pd.Series:
     """A column as a browser can show it: times as text, text as text also where it is missing."""
     column = detections[name]
     if detections.fields[name].startswith("datetime"):
-        return pd.Series(np.where(np.isnat(column), None, np.datetime_as_string(column, "s")), dtype="str")
+        return pd.Series(np.datetime_as_string(column, "s"), dtype="str").where(~np.isnat(column))
     return pd.Series(column).astype(detections.fields[name])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from html import escape
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -33,7 +33,7 @@ CELL = "padding:1px 10px 1px 0;text-align:left;vertical-align:top"
 LINE = "border-bottom:1px solid rgba(128,128,128,.35)"
 
 
-def never_fails(page: Callable[[object], str]) -> Callable[[object], str]:
+def never_fails(page: Callable[[Any], str]) -> Callable[[object], str]:
     """What would be raised here hides the object from its user: then its name is enough."""
 
     @wraps(page)
@@ -51,11 +51,15 @@ def scene_html(scene: Scene) -> str:
     """What is known of a scene, and a thumbnail where one is quickly made."""
     h, w = scene.shape
     down, across = pixel_size_m(scene.grid)
-    facts = {"time": f"{scene.time:%Y-%m-%d %H:%M:%S} UTC" if scene.time else None, "size": f"{w:,} x {h:,} pixels"}
-    if np.isfinite(down + across):
-        facts["size"] += f", {w * across / 1000:,.4g} x {h * down / 1000:,.4g} km"
-        facts["pixel"] = f"{across:.4g} x {down:.4g} m"
-    facts |= {"bands": ", ".join(scene.bands), "units": scene.units, "place": _place(scene)}
+    known = bool(np.isfinite(down + across))
+    facts: dict[str, object] = {
+        "time": f"{scene.time:%Y-%m-%d %H:%M:%S} UTC" if scene.time else None,
+        "size": f"{w:,} x {h:,} pixels" + (f", {w * across / 1000:,.4g} x {h * down / 1000:,.4g} km" if known else ""),
+        "pixel": f"{across:.4g} x {down:.4g} m" if known else None,
+        "bands": ", ".join(scene.bands),
+        "units": scene.units,
+        "place": _place(scene),
+    }
     facts |= {key.partition(":")[2] or key: scene.facts.get(key) for key in FACTS}
     return _page("Scene", scene.id, _table(facts), _thumbnail(scene))
 
@@ -67,7 +71,7 @@ def model_html(model: Model) -> str:
 
     spec, n = model.spec, sum(p.numel() for p in model.net.parameters())
     region = f"{spec.span} x {spec.span} regions of {spec.region} px, margin {spec.margin} px"
-    facts = {
+    facts: dict[str, object] = {
         "finds": ", ".join(spec.classes) if spec.task != "detect" else "centres of objects",
         "task": f"{spec.task}, detect" if spec.points else spec.task,
         "bands": f"{', '.join(spec.bands)} in {spec.units}, {spec.gsd:g} m per pixel",
@@ -87,7 +91,7 @@ def model_html(model: Model) -> str:
 def detections_html(detections: Detections) -> str:
     """How many, how sure, and the first of them."""
     n, score = len(detections), score_of(detections)
-    facts = {"objects": f"{n:,}"}
+    facts: dict[str, object] = {"objects": f"{n:,}"}
     if "class" in detections.fields and n:
         names, counts = np.unique([str(v) for v in detections["class"]], return_counts=True)
         facts["classes"] = ", ".join(f"{name} {count:,}" for name, count in zip(names, counts.tolist(), strict=True))
@@ -119,9 +123,9 @@ def _table(facts: dict[str, object]) -> str:
 
 
 def _place(scene: Scene) -> str:
-    if not scene.is_georeferenced:
-        return "none: neither a CRS nor control points"
     crs = grid_crs(scene.grid)
+    if crs is None:
+        return "none: neither a CRS nor control points"
     name = f"EPSG:{crs.epsg}" if crs.epsg else "a CRS of its own"
     if isinstance(scene.grid, GcpGrid):
         name = f"{scene.grid.lon.size:,} ground control points"
