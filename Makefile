@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test docs bench clean
+.PHONY: demo test lint docs tables coverage bench clean
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -21,9 +21,22 @@ demo: .venv/installed
 test: .venv/tested
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
+# Style and types; CI runs it too.
+lint: .venv/tested
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# Which lines no test reaches. It takes longer than make test.
+coverage: .venv/tested
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --cov --cov-report=term
+
 # The documentation, in site/: open site/index.html.
 docs: .venv/tested
 	$(BIN)/mkdocs build --strict
+
+# The tables of docs/benchmarks.md, from docs/figures/*.json.
+tables: .venv/tested
+	$(BIN)/python docs/tables.py
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/pipeline.py

@@ -143,8 +143,8 @@ def batch(
         "context": context, "on_error": on_error.value, "allow_ungeoreferenced": allow_ungeoreferenced,
         "masks": masks(land, land_mask, land_buffer, infrastructure, infrastructure_radius),
     }  # fmt: skip
-    tls = (tls_ca_file, tls_cert, tls_key)
-    if any(tls) and not all(tls):
+    tls = (tls_ca_file, tls_cert, tls_key) if tls_ca_file and tls_cert and tls_key else None
+    if tls is None and (tls_ca_file or tls_cert or tls_key):
         raise typer.BadParameter("TLS needs all three: --tls-ca-file, --tls-cert and --tls-key")
     if workers and scheduler:
         raise typer.BadParameter("--workers starts workers here; those of --scheduler are started with `dask worker`")
@@ -157,7 +157,7 @@ def batch(
     chosen = None if task is None else task.value
     listed = entries(scenes)
     client = connect(
-        scheduler, workers=workers, memory=limit and 2 * limit, dashboard=dashboard, tls=tls if all(tls) else None
+        scheduler, workers=workers, memory=limit and 2 * limit, dashboard=dashboard, tls=tls
     )
     if dry_run:
         told = forecast(listed, model, task=chosen, client=client, **options)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import TypeAlias
 
 import numpy as np
 import shapely
@@ -183,7 +184,7 @@ class GcpGrid:
             return guess / weight
 
 
-Grid = GeoBox | GcpGrid
+Grid: TypeAlias = GeoBox | GcpGrid
 
 
 def pixel_to_lonlat(grid: Grid, row, column) -> tuple[np.ndarray, np.ndarray]:

@@ -159,7 +159,8 @@ class Scene:
     @property
     def shape(self) -> tuple[int, int]:
         """(height, width) in pixels."""
-        return tuple(self.source.shape)
+        h, w = self.source.shape
+        return h, w
 
     @property
     def is_georeferenced(self) -> bool:

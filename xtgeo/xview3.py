@@ -139,7 +139,7 @@ def split(
             raise LabelError(f"{labels} has no object in the {len(places)} scenes of {data}: give the labels of these scenes")
     groups = same_place([open_scene(p).grid for p in places])
     order = np.random.default_rng(seed).permutation(len(groups))
-    groups = sorted(([places[i].name for i in groups[k]] for k in order), key=lambda g: -weights[g].sum())
+    groups = sorted(([places[i].name for i in groups[k]] for k in order), key=lambda names: -weights[names].sum())
     if len(groups) < folds:
         raise SceneError(f"the {len(places)} scenes lie in {len(groups)} places: that is not enough for {folds} folds")
     out: list[list[str]] = [[] for _ in range(folds)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def figures(values: np.ndarray) -> list[list[Figure]]:
     return [[Figure(*map(float, three)) for three in zip(*row, strict=True)] for row in zip(values[0], low, high, strict=True)]
 
 
-def plain(value: object) -> object:
+def plain(value: object) -> Any:
     """The same of values that JSON knows: None for what is no finite number."""
     if isinstance(value, dict):
         return {key: plain(inner) for key, inner in value.items()}

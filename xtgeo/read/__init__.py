@@ -26,6 +26,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from xtgeo.errors import SceneError
 from xtgeo.grid import GcpGrid, Grid, same_grid
@@ -95,7 +96,7 @@ def open_scene(
         )
     if archive is not None and is_sentinel1(archive):
         return open_sentinel1(archive, bands=bands, units=units, nodata=nodata, noise=noise)
-    told = {"bands": bands, "units": units, "nodata": nodata, "trusted": trusted}
+    told: dict[str, Any] = {"bands": bands, "units": units, "nodata": nodata, "trusted": trusted}
     if is_array(href):
         return open_array(href, **told)
     if is_zarr(href) or is_netcdf(href):

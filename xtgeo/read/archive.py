@@ -60,7 +60,7 @@ class Archive:
         if zipfile.is_zipfile(self.path):
             with zipfile.ZipFile(self.path) as archive, archive.open(name) as file:
                 return file.read(LARGEST_TEXT + 1)
-        with tarfile.open(self.path, "r:") as archive, archive.extractfile(name) as file:
+        with tarfile.open(self.path, "r:") as tar, tar.extractfile(name) as file:
             return file.read(LARGEST_TEXT + 1)
 
     def xml(self, name: str) -> ElementTree.Element:

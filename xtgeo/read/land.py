@@ -47,11 +47,16 @@ class Judged(NamedTuple):
 class Land(Protocol):
     """Land and water around a scene."""
 
-    name: str
-    accuracy_m: float
-    """How far from its place a shore may be."""
-    identity: object
-    """Plain values that change when the answers may."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def accuracy_m(self) -> float:
+        """How far from its place a shore may be."""
+
+    @property
+    def identity(self) -> object:
+        """Plain values that change when the answers may."""
 
     def judge(self, lon: np.ndarray, lat: np.ndarray) -> Judged:
         """What is known of places near the scene, in degrees; of one that is NaN, nothing."""

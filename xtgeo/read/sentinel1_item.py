@@ -126,7 +126,7 @@ def _like_gdal(place: str) -> dict:
     if not place.startswith("s3://"):
         return {}
     told = os.environ.get
-    options = {"anon": told("AWS_NO_SIGN_REQUEST", "").upper() in ("YES", "TRUE", "ON", "1")}
+    options: dict[str, object] = {"anon": told("AWS_NO_SIGN_REQUEST", "").upper() in ("YES", "TRUE", "ON", "1")}
     options["requester_pays"] = told("AWS_REQUEST_PAYER", "").lower() == "requester"
     if server := told("AWS_S3_ENDPOINT"):
         options["endpoint_url"] = f"http{'' if told('AWS_HTTPS', '').upper() in ('NO', 'FALSE', 'OFF', '0') else 's'}://{server}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import datetime
+from typing import Any
 from xml.etree import ElementTree
 
 from xtgeo.errors import SceneError
@@ -96,7 +97,7 @@ def read_product(archive: Archive, resolution: float | None = None) -> Product:
             continue
         below = [metres for metres in files if metres <= (resolution or finest)]
         metres = max(below) if below else min(files)
-        common = {"name": band, "path": archive.gdal(files[metres]), "resolution": metres}
+        common: dict[str, Any] = {"name": band, "path": archive.gdal(files[metres]), "resolution": metres}
         if band in EXTRA:
             bands.append(BandFile(**common, units="unknown", extra=True, nearest=band == "SCL"))
             continue

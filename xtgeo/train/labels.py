@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -221,7 +222,7 @@ def _uncertain(frame: pd.DataFrame, ignore: Sequence[str]) -> np.ndarray:
     return out
 
 
-def _attributes(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+def _attributes(frame: pd.DataFrame) -> dict[str, Any]:
     """What xView3's columns say, NaN where they are missing or empty."""
     columns = {"vessel": "is_vessel", "fishing": "is_fishing", "length_m": "vessel_length_m"}
     return {k: _numbers(frame[c]) if c in frame else np.full(len(frame), np.nan) for k, c in columns.items()}

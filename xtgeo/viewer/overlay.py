@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 import geopandas as gpd
 import numpy as np
@@ -20,7 +21,7 @@ from xtgeo.evaluate.place import Measures, measure
 from xtgeo.grid import is_georeferenced
 from xtgeo.scene import Scene
 
-Vectors = os.PathLike | str | Detections | gpd.GeoDataFrame
+Vectors: TypeAlias = os.PathLike | str | Detections | gpd.GeoDataFrame
 
 
 @dataclass(frozen=True, eq=False)

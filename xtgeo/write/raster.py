@@ -34,8 +34,11 @@ BLOCK = 512
 class Pixels(Protocol):
     """What a sink takes: a Block, or anything with a window and its data (band, y, x)."""
 
-    window: Window
-    data: np.ndarray
+    @property
+    def window(self) -> Window: ...
+
+    @property
+    def data(self) -> np.ndarray: ...
 
 
 class RasterSink:

@@ -10,6 +10,8 @@ little, and the projection learns little as long as the factor is near zero (ben
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,7 +22,7 @@ def pool_valid(x: Tensor, valid: Tensor, size: int) -> tuple[Tensor, Tensor]:
     x (b, d, h, w), valid (b, h, w) -> (b, d, y, x), bool (b, y, x); the last squares may be cut short.
     """
     weight = valid[:, None].to(x.dtype)
-    options = {"kernel_size": size, "ceil_mode": True, "divisor_override": 1}
+    options: dict[str, Any] = {"kernel_size": size, "ceil_mode": True, "divisor_override": 1}
     total = F.avg_pool2d(x * weight, **options)
     count = F.avg_pool2d(weight.float(), **options)
     return total / count.clamp(min=1).to(x.dtype), count[:, 0] > 0
