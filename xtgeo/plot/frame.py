@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 from odc.geo.geobox import GeoBox
 
-from xtgeo.grid import WGS84, Grid, is_georeferenced, pixel_to_lonlat
+from xtgeo.grid import WGS84, Grid, grid_crs, is_georeferenced, pixel_to_lonlat
 from xtgeo.window import Window
 
 SHARE = 0.25
@@ -48,7 +48,7 @@ class Frame:
     def place(self, row, column) -> tuple[np.ndarray, np.ndarray]:
         """x and y in the picture of pixel coordinates (0, 0 is the corner of the first pixel)."""
         row, column = np.asarray(row, float), np.asarray(column, float)
-        if not self.is_map:
+        if not self.is_map or not isinstance(self.grid, GeoBox):
             return column, row
         a = self.grid.affine
         return a.a * column + a.c, a.e * row + a.f
@@ -106,7 +106,7 @@ class Frame:
         self._north(ax)
 
     def _map_ticks(self, ax: Axes) -> None:
-        crs, spans = self.grid.crs, [abs(b - a) for a, b in self.limits()]
+        crs, spans = grid_crs(self.grid), [abs(b - a) for a, b in self.limits()]
         name = f"EPSG:{crs.epsg}" if crs.epsg else str(crs.proj.name)
         for axis, span, degrees in ((ax.xaxis, spans[0], "EW"), (ax.yaxis, spans[1], "NS")):
             axis.set_major_locator(MaxNLocator(5, steps=STEPS))
