@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import tables
 import typer
 from mkdocs.structure.files import File, Files
 from xtgeo.cli import app
@@ -119,7 +120,7 @@ def on_page_markdown(markdown: str, page, **_) -> str:
     if page.file.src_uri == "contributing.md":
         for mark, table in house().items():
             markdown = markdown.replace(mark, table)
-    return markdown
+    return tables.render(markdown)
 
 
 def on_files(files: Files, config) -> Files:

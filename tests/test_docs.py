@@ -3,6 +3,7 @@
 import ast
 import inspect
 import itertools
+import json
 import os
 import re
 import shlex
@@ -24,6 +25,7 @@ import xtgeo
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+sys.path.insert(0, str(ROOT / "docs"))
 LOADS = {
     "script": "src",
     "link": "href",
@@ -175,7 +177,6 @@ def test_a_sample_with_a_name_that_is_not_there_is_noticed():
 
 
 def test_every_command_explains_itself_by_an_example():
-    sys.path.insert(0, str(ROOT / "docs"))
     from hooks import commands
 
     for words, command, _ in commands():
@@ -207,3 +208,20 @@ def test_the_citation_is_of_this_version():
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert cited["cff-version"] == "1.2.0" and cited["authors"] == [{"name": "The xtgeo developers"}]
     assert cited["version"] == xtgeo.__version__ == PROJECT["version"] and cited["license"] == PROJECT["license"]
+
+
+def test_the_tables_of_figures_are_those_of_their_files():
+    from tables import MARKED, render
+
+    used = set()
+    for page in PAGES:
+        text = page.read_text()
+        used |= {found[2] for found in MARKED.finditer(text)}
+        assert render(text) == text, f"{page.name} is not what its figures say: make tables"
+    files = {path.stem: json.loads(path.read_text()) for path in (ROOT / "docs" / "figures").glob("*.json")}
+    assert used == set(files) and len(used) > 10
+    for name, figures in files.items():
+        script = figures["command"].split()[1]
+        assert (
+            (ROOT / script).exists() and figures["machine"] and re.fullmatch(r"2\d{3}-\d\d-\d\d", figures["written"])
+        ), name
