@@ -8,6 +8,7 @@ const MARKS = ["true", "false", "unsure", "unseen"];
 const COLOURS = { true: "#3ddc84", false: "#ff5a5a", unsure: "#b39bff", unseen: "#ffb224" };
 const FILES = ["", "#12d0ff", "#ff6fdf", "#c8e64a", "#ffffff"];
 const ROW = 28;
+const SHAPES = 4000; // outlines on the map at once
 
 async function ask(path, options = {}) {
   const answer = await fetch(path, { ...options, headers: { "X-Xtgeo-Token": TOKEN } });
@@ -28,7 +29,7 @@ function tell(text) {
   $("notice").hidden = !text;
 }
 
-let scene, map, found = null;
+let scene, map, files = [], found = null;
 let marks = [];             // of each object: one of MARKS
 let order = [];             // indices of the objects that pass, as they are listed
 let picked = null;
@@ -45,13 +46,13 @@ async function start() {
   $("about").textContent = `${scene.shape[1].toLocaleString()} × ${scene.shape[0].toLocaleString()} pixels${time}`;
   map = draw();
   legend();
-  const files = await Promise.all(scene.overlays.map((_, n) => json(`objects/${n}`)));
+  files = await Promise.all(scene.overlays.map((_, n) => json(`objects/${n}`)));
   const review = await json("review");
   await new Promise((ready) => (map.isStyleLoaded() ? ready() : map.once("load", ready)));
+  for (const file of files) file.count = file.lon.length;
   files.slice(1).forEach((file, n) => overlay(file, n + 1));
   if (files.length) {
     found = files[0];
-    found.count = found.lon.length;
     marks = Array(found.count).fill("unseen");
     for (const [i, state] of Object.entries(review.marks)) marks[i] = state;
     overlay(found, 0);
@@ -59,6 +60,8 @@ async function start() {
     filters();
     refresh();
   }
+  outlines();
+  map.on("moveend", outlines);
   document.body.dataset.ready = "yes";
   watch();
 }
@@ -122,57 +125,72 @@ async function watch() {
   document.body.dataset.complete = "yes";
 }
 
+// Centres of all objects are on the map; outlines are of those in sight, once they are larger than a dot: the rest would only cost time.
 function overlay(file, n) {
-  const kinds = [...new Set(file.class)];
-  file.kinds = kinds;
-  const features = (geometry) => ({
-    type: "FeatureCollection",
-    features: file.lon.map((lon, i) => ({
-      type: "Feature",
-      id: i + 1,
-      properties: {
-        s: file.score?.[i] ?? -1, l: file.length[i] ?? -1, k: kinds.indexOf(file.class[i]), m: n ? "" : marks[i],
-      },
-      geometry: geometry(i, lon),
-    })),
-  });
+  file.kinds = [...new Set(file.class)];
+  file.x = Float64Array.from(file.lon, across);
+  file.y = Float64Array.from(file.lat, down);
+  const features = file.lon.map((lon, i) => ({
+    type: "Feature",
+    id: i + 1,
+    properties: { s: file.score?.[i] ?? -1, l: file.length[i] ?? -1, k: file.kinds.indexOf(file.class[i]), m: n ? "" : marks[i] },
+    geometry: { type: "Point", coordinates: [lon, file.lat[i]] },
+  }));
+  const nothing = { type: "FeatureCollection", features: [] };
   const colour = n ? FILES[Math.min(n, FILES.length - 1)] : ["match", ["get", "m"], ...MARKS.slice(0, 3).flatMap((m) => [m, COLOURS[m]]), COLOURS.unseen];
-  map.addSource(`points${n}`, { type: "geojson", data: features((i, lon) => ({ type: "Point", coordinates: [lon, file.lat[i]] })), tolerance: 0, buffer: 16 });
+  map.addSource(`points${n}`, { type: "geojson", data: { ...nothing, features }, tolerance: 0, buffer: 16 });
   if (!file.points) {
-    map.addSource(`shapes${n}`, { type: "geojson", data: features((i) => file.geometry[i]), tolerance: 0.1 });
+    map.addSource(`shapes${n}`, { type: "geojson", data: nothing, tolerance: 0.1 });
     map.addLayer({ id: `casing${n}`, type: "line", source: `shapes${n}`, paint: { "line-color": "#000", "line-opacity": 0.45, "line-width": 3.5 } });
     map.addLayer({ id: `shapes${n}`, type: "line", source: `shapes${n}`, paint: { "line-color": colour, "line-width": 1.8 } });
-    map.addLayer({ id: `faces${n}`, type: "fill", source: `shapes${n}`, paint: { "fill-opacity": 0 } });
   }
-  const far = file.points ? 5 : ["interpolate", ["linear"], ["zoom"], scene.depth - 7, 3.5, scene.depth - 3, 9];
+  const wide = file.points ? 5 : ["interpolate", ["linear"], ["zoom"], scene.depth - 7, 3.5, scene.depth - 3, 9];
   const faint = file.points ? 1 : ["interpolate", ["linear"], ["zoom"], scene.depth - 3.5, 1, scene.depth - 2.5, 0];
-  map.addLayer({
-    id: `points${n}`, type: "circle", source: `points${n}`,
-    paint: {
-      "circle-radius": far, "circle-color": "rgba(0, 0, 0, 0)", "circle-stroke-color": colour, "circle-stroke-width": 1.8, "circle-stroke-opacity": faint,
-    },
-  });
+  const ring = { "circle-color": "rgba(0, 0, 0, 0)", "circle-stroke-opacity": faint };
+  map.addLayer({ id: `points${n}`, type: "circle", source: `points${n}`, paint: { ...ring, "circle-radius": wide, "circle-stroke-color": colour, "circle-stroke-width": 1.8 } });
   if (n === 0) {
-    map.addSource("picked", { type: "geojson", data: { type: "FeatureCollection", features: [] } });
+    map.addSource("picked", { type: "geojson", data: nothing });
     map.addLayer({ id: "picked", type: "line", source: "picked", filter: ["!=", ["geometry-type"], "Point"], paint: { "line-color": "#fff", "line-width": 2.5 } });
-    map.addLayer({
-      id: "picked-point", type: "circle", source: "picked", filter: ["==", ["geometry-type"], "Point"],
-      paint: { "circle-radius": 13, "circle-color": "rgba(0, 0, 0, 0)", "circle-stroke-color": "#fff", "circle-stroke-width": 2.5, "circle-stroke-opacity": faint },
-    });
+    map.addLayer({ id: "picked-point", type: "circle", source: "picked", filter: ["==", ["geometry-type"], "Point"], paint: { ...ring, "circle-radius": 13, "circle-stroke-color": "#fff", "circle-stroke-width": 2.5 } });
   }
 }
 
-const layersOf = (n) => ["casing", "shapes", "faces", "points"].map((name) => name + n).filter((name) => map.getLayer(name));
+function outlines() {
+  const { x: [west, east], y: [north, south] } = sight(), near = map.getZoom() > scene.depth - 6;
+  files.forEach((file, n) => {
+    if (file.points) return;
+    const features = [];
+    for (let i = 0; near && i < file.count && features.length < SHAPES; i++) {
+      if (file.x[i] < west || file.x[i] > east || file.y[i] < north || file.y[i] > south || (n === 0 && !passes(i))) continue;
+      features.push({ type: "Feature", properties: { m: n ? "" : marks[i] }, geometry: file.geometry[i] });
+    }
+    map.getSource(`shapes${n}`).setData({ type: "FeatureCollection", features });
+  });
+}
 
+// Web Mercator, the world one long
+const across = (lon) => lon / 360 + 0.5;
+const down = (lat) => 0.5 - Math.asinh(Math.tan((Math.max(-85.05, Math.min(85.05, lat)) * Math.PI) / 180)) / (2 * Math.PI);
+
+function sight() {
+  const bounds = map.getBounds(), middle = (scene.bounds[0] + scene.bounds[2]) / 2;
+  const turn = 360 * Math.round((middle - bounds.getCenter().lng) / 360); // a copy of the world may be in sight
+  const x = [across(bounds.getWest() + turn), across(bounds.getEast() + turn)], y = [down(bounds.getNorth()), down(bounds.getSouth())];
+  const [w, h] = [x[1] - x[0], y[1] - y[0]];
+  return { x: [x[0] - w / 4, x[1] + w / 4], y: [y[0] - h / 4, y[1] + h / 4], from: [x[0], y[0]], per: w / map.getContainer().clientWidth };
+}
+
+const layersOf = (n) => ["casing", "shapes", "points"].map((name) => name + n).filter((name) => map.getLayer(name));
+
+// The object that is shown at a point of the screen: within a few pixels of its centre, or within half its length.
 function nearest(point) {
-  if (!found) return null;
-  const box = [[point.x - 6, point.y - 6], [point.x + 6, point.y + 6]];
-  const close = map.queryRenderedFeatures(box, { layers: layersOf(0).filter((name) => !name.startsWith("casing")) });
-  let best = null, least = Infinity;
-  for (const { id } of close) {
-    const at = map.project([found.lon[id - 1], found.lat[id - 1]]);
-    const away = Math.hypot(at.x - point.x, at.y - point.y);
-    if (away < least) [best, least] = [id - 1, away];
+  if (!found || !$("legend").querySelector("input").checked) return null;
+  const { from, per } = sight(), [x, y] = [from[0] + point.x * per, from[1] + point.y * per];
+  const metres = 40075016.7 * Math.cos((map.getCenter().lat * Math.PI) / 180) * per; // in a pixel
+  let best = null, least = 1;
+  for (const i of order) {
+    const away = Math.hypot(found.x[i] - x, found.y[i] - y) / per / Math.max(9, (found.length[i] ?? 0) / metres / 2);
+    if (away < least) [best, least] = [i, away];
   }
   return best;
 }
@@ -292,12 +310,16 @@ function expression() {
   return all;
 }
 
+let applied = "";
+
 function refresh() {
   order = [];
   for (let i = 0; i < found.count; i++) if (passes(i)) order.push(i);
   arrange();
-  const filter = expression();
-  for (const layer of layersOf(0)) map.setFilter(layer, filter);
+  const filter = expression(), text = JSON.stringify(filter);
+  if (text !== applied) map.setFilter("points0", filter); // which costs the map all its tiles
+  applied = text;
+  outlines();
   $("least-score-told").textContent = (wanted.score ?? +$("least-score").min).toFixed(2);
   const slider = $("least-score"), part = (slider.value - slider.min) / (slider.max - slider.min);
   [...$("histogram").children].forEach((bar, i) => bar.setAttribute("class", (i + 0.5) / 50 < part ? "out" : ""));
@@ -425,7 +447,7 @@ async function mark(state) {
   const i = picked;
   marks[i] = state ?? "unseen";
   unsaved[i] = state;
-  for (const source of ["points0", "shapes0"]) map.getSource(source)?.updateData({ update: [{ id: i + 1, addOrUpdateProperties: [{ key: "m", value: marks[i] }] }] });
+  map.getSource("points0").updateData({ update: [{ id: i + 1, addOrUpdateProperties: [{ key: "m", value: marks[i] }] }] });
   pressed();
   refresh();
   if (state && $("go-on").firstChild.checked) step(1);
