@@ -312,3 +312,14 @@ def test_a_photograph_is_classified_by_a_model_of_that_task(xtgeo, tmp_path):
     code, out, err = xtgeo("segment", photo, "--model", model, "--out", tmp_path / "x.gpkg", "--allow-ungeoreferenced")
     assert code == 1
     one_line(err, "xtgeo.classify")
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("xtgeo seg", "segment"), ("xtgeo models sh", "show"), ("xtgeo segment --quickl", "--quicklook")],
+)
+def test_a_shell_completes_commands_and_options(typed, completed):
+    asked = {"_XTGEO_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    code = "from xtgeo.cli import app; app(prog_name='xtgeo')"
+    said = subprocess.run([sys.executable, "-c", code], env=os.environ | asked, capture_output=True, text=True)
+    assert said.stdout.split() == [completed], said.stderr
