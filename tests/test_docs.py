@@ -225,3 +225,11 @@ def test_the_tables_of_figures_are_those_of_their_files():
         assert (
             (ROOT / script).exists() and figures["machine"] and re.fullmatch(r"2\d{3}-\d\d-\d\d", figures["written"])
         ), name
+
+
+@pytest.mark.parametrize("page", ["testing.md", "promises.md"])
+def test_the_tests_that_the_docs_name_exist(page):
+    files = {path.stem: path.read_text() for path in (ROOT / "tests").glob("*.py")}
+    everything = "\n".join(files.values())
+    for name in re.findall(r"`(test_\w+)`", (ROOT / "docs" / page).read_text()):
+        assert name in files or f"def {name}(" in everything, name
