@@ -83,7 +83,8 @@ def _page(folder: Path, rows: list[Row], counts: dict, options: dict) -> Iterato
             if "traceback" in row.facts:
                 yield f"<details><summary>details</summary><pre>{escape(row.facts['traceback'])}</pre></details>"
         yield "</table>"
-    yield "<h2>Done</h2><table><tr><th class=p>picture<th>scene<th class=n>objects<th class=n>Mpx<th class=n>s<th class=n>Mpx/s<th>files"
+    heads = "<th class=p>picture<th>scene<th class=n>objects<th class=n>Mpx<th class=n>s<th class=n>Mpx/s<th>files"
+    yield f"<h2>Done</h2><table><tr>{heads}"
     for row in done[:SHOWN]:
         facts, files = row.facts, [os.path.basename(path) for path in row.facts["outputs"].values()]
         picture = next((name for name in files if name.endswith(".jpg")), None)
