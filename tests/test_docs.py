@@ -24,6 +24,7 @@ from xtgeo.cli import app
 import xtgeo
 
 ROOT = Path(__file__).resolve().parents[1]
+PROGRAM = typer.main.get_command(app)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 sys.path.insert(0, str(ROOT / "docs"))
 LOADS = {
@@ -101,7 +102,7 @@ INCOMPLETE = ("BadOptionUsage", "MissingParameter", "NoArgsIsHelpError")
 
 def parse(words: list[str], *, whole: bool) -> None:
     """Walks the words through the real command line without running it; `whole` asks for all that is required."""
-    command, context = typer.main.get_command(app), None
+    command, context = PROGRAM, None
     while True:
         try:
             context = command.make_context(command.name or "xtgeo", list(words), parent=context)

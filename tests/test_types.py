@@ -5,9 +5,12 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.mark.slow
 def test_a_wrong_argument_would_be_noticed(tmp_path):
     """mypy runs over the whole package in `make lint`; here it has to find what is wrong in two lines."""
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
