@@ -85,12 +85,12 @@ class Overlay:
         plain = json.loads(row.to_json(orient="records", date_format="iso", double_precision=7))[0]
         return {"detect_id": self.ids[index], **{k: v for k, v in plain.items() if v is not None and v != ""}}
 
-    def as_dict(self) -> dict:
-        """For the page: columns of equal length, None where a value is not known; geometry as GeoJSON's."""
-        corners = shapely.transform(self.geometry, lambda xy: np.round(xy, 7))
-        return {
+    def to_json(self) -> str:
+        """For the page: columns of equal length, null where a value is not known; GeoJSON's geometry, null of points alone."""
+        points = bool((shapely.get_type_id(self.geometry) == 0).all())
+        columns = {
             "name": self.name,
-            "points": bool((shapely.get_type_id(self.geometry) == 0).all()),
+            "points": points,
             "lon": _plain(self.at.lon, 7),
             "lat": _plain(self.at.lat, 7),
             "score": None if self.score is None else _plain(self.score, 4),
@@ -98,8 +98,10 @@ class Overlay:
             "length": _plain(self.length_m, 1),
             "area": _plain(self.area_m2, 0),
             "flags": [str(v or "") for v in self.frame["flags"].fillna("")] if "flags" in self.frame else None,
-            "geometry": [json.loads(text) for text in shapely.to_geojson(corners)],
         }
+        corners = shapely.transform(self.geometry, lambda xy: np.round(xy, 7))
+        geometry = "null" if points else f"[{','.join(shapely.to_geojson(corners))}]"
+        return f'{json.dumps(columns, separators=(",", ":"), allow_nan=False)[:-1]},"geometry":{geometry}}}'
 
     def _size(self, size: str, measured: np.ndarray) -> np.ndarray:
         told = self._numbers(SIZES[size])

@@ -164,8 +164,7 @@ class Page:
     async def objects(self, request: Request) -> Response:
         """All objects of one file, once."""
         n, overlay = request.path_params["n"], self._overlay(request)
-        text = await self._work(lambda: json.dumps(overlay.as_dict(), separators=(",", ":")).encode())
-        return await self._work(self._pack, request, f"objects/{n}", lambda: text, "application/json")
+        return await self._work(self._pack, request, f"objects/{n}", lambda: overlay.to_json().encode(), "application/json")
 
     async def record(self, request: Request) -> Response:
         """Every column of one object."""

@@ -399,8 +399,9 @@ function pick(i, { stay = false } = {}) {
   picked = i;
   const nothing = i === null;
   $("card").hidden = nothing;
-  const shape = nothing ? [] : [{ type: "Feature", properties: {}, geometry: found.geometry[i] }, { type: "Feature", properties: {}, geometry: { type: "Point", coordinates: [found.lon[i], found.lat[i]] } }];
-  map?.getSource("picked")?.setData({ type: "FeatureCollection", features: nothing ? [] : found.points ? shape.slice(1) : shape });
+  const shapes = nothing ? [] : [{ type: "Point", coordinates: [found.lon[i], found.lat[i]] }, ...(found.points ? [] : [found.geometry[i]])];
+  const features = shapes.map((geometry) => ({ type: "Feature", properties: {}, geometry }));
+  map?.getSource("picked")?.setData({ type: "FeatureCollection", features });
   if (nothing) return found && rows();
   place = order.indexOf(i);
   reveal();
