@@ -24,4 +24,4 @@ def test_what_is_still_to_be_mended_only_becomes_less():
     overrides = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]["overrides"]
     [lenient] = [one["module"] for one in overrides if "disable_error_code" in one]
     files = [(ROOT / name.replace(".", "/")).with_suffix(".py") for name in lenient if name != "xtgeo.read"]
-    assert len(lenient) <= 57 and all(file.exists() for file in files)
+    assert len(lenient) <= 54 and all(file.exists() for file in files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def pair_files(predictions: Sequence[str], labels: Sequence[str]) -> list[tuple[
     return [(known[there], own[name]) for name, there in spelt.items()]
 
 
-def refuse_twins(paths: Sequence[str]) -> None:
+def refuse_twins(paths: Sequence[os.PathLike | str]) -> None:
     """Refuses files of one name in several folders: they would be taken for one scene."""
     stems = [Path(path).stem for path in paths]
     twins = {stem for stem in stems if stems.count(stem) > 1}
@@ -53,7 +54,7 @@ def agree(known: Iterable[str], names: Iterable[str]) -> dict[str, str]:
             f"no predictions belong to the labels of {some(lost)}; there are predictions of {some(known) or 'nothing'}: "
             "name the files alike, or make their scene_id agree"
         )
-    return spelt
+    return {name: there for name, there in spelt.items() if there is not None}
 
 
 def spell(name: str, known: set[str]) -> str | None:

@@ -18,7 +18,7 @@ import os
 import sqlite3
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -88,7 +88,7 @@ class Tables:
         return self.detections, self.scene_footprint, self.run
 
 
-def footprints(names: list[str], outlines: Sequence, crs: object) -> gpd.GeoDataFrame:
+def footprints(names: list[str], outlines: Iterable, crs: object) -> gpd.GeoDataFrame:
     """A table of outlines of scenes."""
     column = pd.Series(names, dtype="str")
     with _no_crs_is_fine():
