@@ -297,6 +297,10 @@ def test_of_a_dataset_only_what_belongs_to_the_scene_is_shown(tmp_path, scene):
     with pytest.raises(LabelError, match="none of the 12 objects of objects lies in scene"):
         read_overlay(away, scene, bounds)
     assert len(read_overlay(frame[:0], scene, bounds)) == 0, "nothing was found there"
+    mixed = frame.set_geometry([*frame.geometry[:6], *shapely.centroid(frame.geometry.values[6:])])
+    for other, told in ((mixed, "points and polygons"), (frame.boundary.to_frame("geometry"), "LineString")):
+        with pytest.raises(LabelError, match=told):
+            read_overlay(other, scene, bounds)
 
 
 def test_objects_follow_the_scene_across_the_antimeridian(tmp_path):
@@ -539,7 +543,7 @@ def test_results_in_memory_are_shown_and_reviewed_where_one_says(tmp_path, scene
     _, frame = boxes(scene)
     with view(scene, frame) as page:
         assert page.review is None
-    with view(scene, frame, review=tmp_path / "r.gpkg") as page:
+    with view(scene, frame.rename_geometry("shape"), review=tmp_path / "r.gpkg") as page:
         page.review.mark({0: "true"})
     assert (tmp_path / "r.gpkg").exists(), "what is not on disk yet is written at the end"
 

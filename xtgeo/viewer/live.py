@@ -86,8 +86,9 @@ def view(
     """Serves a page with the scene and what was found in it, and returns at once; the answer has `url` and `stop()`.
 
     vectors: files of points or polygons in any CRS, results, or tables; the first is reviewed. review: the GeoPackage for that, by
-    default beside the first file; what it says already is taken up. host: the address to listen at; by default only this machine
-    can open the page, which is not encrypted. port: 0 is any that is free. names: of hosts, under which a proxy serves the page.
+    default beside the first file, if one may write there; what it says already is taken up. host: the address to listen at; by
+    default only this machine can open the page, which is not encrypted. port: 0 is any that is free. names: of hosts, under which a
+    proxy serves the page.
 
     Raises SceneError where the map cannot show the scene, LabelError where vectors cannot be read or lie elsewhere, OutputError
     where the review cannot be written or the port is taken.
@@ -102,7 +103,7 @@ def view(
 
 
 def _review(overlays: Sequence[Overlay], path: os.PathLike | str | None) -> Review | None:
-    if path is None and overlays and overlays[0].path:
+    if path is None and overlays and overlays[0].path and os.access(overlays[0].path.parent, os.W_OK):
         path = overlays[0].path.with_name(f"{overlays[0].path.stem}_review.gpkg")
     if path is None:
         return None

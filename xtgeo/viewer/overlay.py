@@ -81,7 +81,7 @@ class Overlay:
 
     def record(self, index: int) -> dict:
         """Every column of one row as plain values, and its id."""
-        row = pd.DataFrame(self.frame.drop(columns=self.frame.geometry.name)).iloc[[index]]
+        row = pd.DataFrame(self.frame.drop(columns="geometry")).iloc[[index]]
         plain = json.loads(row.to_json(orient="records", date_format="iso", double_precision=7))[0]
         return {"detect_id": self.ids[index], **{k: v for k, v in plain.items() if v is not None and v != ""}}
 
@@ -132,8 +132,12 @@ def read_overlay(vectors: Vectors, scene: Scene, bounds: tuple[float, float, flo
         raise LabelError(
             f"{name} has no CRS, it cannot be laid over {scene.id}: say which it is, for example with ogr2ogr -a_srs"
         )
-    if others := set(frame.geom_type.dropna()) - {"Point", "Polygon", "MultiPolygon"}:
+    kinds = set(frame.geom_type.dropna())
+    if "Point" in kinds and len(kinds) > 1:
+        raise LabelError(f"{name} holds points and polygons: make a file of each")
+    if others := kinds - {"Point", "Polygon", "MultiPolygon"}:
         raise LabelError(f"{name} holds {', '.join(sorted(others))}: give points or polygons")
+    frame = frame if frame.geometry.name == "geometry" else frame.rename_geometry("geometry")
     ids = _ids(frame)
     there = ~(frame.geometry.isna() | frame.geometry.is_empty).to_numpy()
     if "scene_id" in frame and (mine := (frame["scene_id"].astype(str) == scene.id).to_numpy()).any():

@@ -85,7 +85,7 @@ class Review:
 
     def save(self) -> None:
         """Writes the file anew, complete or not at all; other processes that review into the same file wait."""
-        with reported(self.path), FileLock(self.path.with_name(f".{self.path.name}.lock")):
+        with reported(self.path), FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=30):
             self._take_up()
             with self._lock:
                 said, now = self._changed, dict(self._marks)

@@ -164,7 +164,9 @@ class Page:
     async def objects(self, request: Request) -> Response:
         """All objects of one file, once."""
         n, overlay = request.path_params["n"], self._overlay(request)
-        return await self._work(self._pack, request, f"objects/{n}", lambda: overlay.to_json().encode(), "application/json")
+        return await self._work(
+            self._pack, request, f"objects/{n}", lambda: overlay.to_json().encode(), "application/json"
+        )
 
     async def record(self, request: Request) -> Response:
         """Every column of one object."""

@@ -303,7 +303,7 @@ def _positions(grid: Grid, lon: np.ndarray, lat: np.ndarray, near: float) -> tup
 
     Computed at knots and interpolated between where that is within `near` pixels half-way, else everywhere. NaN off the grid.
     """
-    if min(len(lon), len(lat)) <= 2 * KNOT or np.ptp(lon) >= 180:
+    if min(len(lon), len(lat)) <= 2 * KNOT or np.ptp(np.unwrap(lon, period=360)) >= 180:
         return lonlat_to_pixel(grid, *np.meshgrid(lon, lat))
     knots = [np.unique(np.append(np.arange(0, len(v), KNOT), len(v) - 1)) for v in (lat, lon)]
     half = [(k[1:] + k[:-1]) // 2 for k in knots]
