@@ -229,3 +229,7 @@ def test_a_sample_lies_in_one_block_where_one_can_hold_it(at, size, block):
     start = _within_block(at, size, block)
     assert at - size < start <= at
     assert block < size or start // block == (start + size - 1) // block
+
+
+def test_a_scene_says_in_one_short_line_what_it_is():
+    assert repr(scene()) == "<Scene here: 531 x 700 px (height x width), vv, vh in db>"

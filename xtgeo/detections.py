@@ -156,6 +156,9 @@ class Detections:
     def __len__(self) -> int:
         return len(self.geometry)
 
+    def __repr__(self) -> str:
+        return f"<Detections: {len(self)} objects with {', '.join(self.fields)}>"
+
     def __getitem__(self, name: str) -> np.ndarray:
         """One column."""
         return self.columns[name]

@@ -162,6 +162,10 @@ class Scene:
         h, w = self.source.shape
         return h, w
 
+    def __repr__(self) -> str:
+        h, w = self.shape
+        return f"<Scene {self.id}: {h} x {w} px (height x width), {', '.join(self.bands)} in {self.units}>"
+
     @property
     def is_georeferenced(self) -> bool:
         """Whether pixels have a place on the earth."""
