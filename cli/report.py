@@ -11,7 +11,7 @@ from xtgeo.cli.options import OverwriteOption, QuietOption
 def report(
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH...", help="Vector outputs of xtgeo, or folders of them, as that of xtgeo batch."),
+        typer.Argument(metavar="PATH", help="Vector outputs of xtgeo, or folders of them, as that of xtgeo batch."),
     ],
     out: Annotated[str, typer.Option("--out", "-o", help="The file to write, .html")],
     overwrite: OverwriteOption = False,

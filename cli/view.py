@@ -23,7 +23,7 @@ def view(
     vectors: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[VECTORS]...", help="Points or polygons in any CRS to draw over it; the first file is reviewed."
+            metavar="VECTORS", help="Points or polygons in any CRS to draw over it; the first file is reviewed."
         ),
     ] = None,
     review: Annotated[

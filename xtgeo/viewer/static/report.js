@@ -38,6 +38,8 @@
     return left < Infinity ? [left, top, right, bottom] : [0, 0, data.fine, data.fine];
   }
 
+  const boxes = data.scenes.map((_, n) => box(n));
+
   function fit(n) {
     const [left, top, right, bottom] = box(n);
     Object.assign(view, { x: (left + right) / 2, y: (top + bottom) / 2 });
@@ -81,6 +83,12 @@
         [pen.strokeStyle, pen.lineWidth] = [bright, i === picked ? 2.5 : 1.5];
         pen.stroke();
       }
+    });
+    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    [pen.font, pen.fillStyle] = ["12px system-ui, sans-serif", getComputedStyle(map).color];
+    boxes.forEach(([left, top, right, bottom], n) => {
+      const [x, y] = screen(right, (top + bottom) / 2);
+      if ((right - left) / view.per < 60 && boxes.length < 200) pen.fillText(data.scenes[n].name, x < w - 120 ? x + 10 : x - 10 - pen.measureText(data.scenes[n].name).width, y + 4);
     });
     bar();
 
