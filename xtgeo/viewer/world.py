@@ -172,9 +172,8 @@ class SceneMap:
         per_row, per_column = (side / around for side in self._per_pixel)
         pixels = [max(per_row * level.per_row, per_column * level.per_column) for level in self._levels]
         first = max([i for i, side in enumerate(pixels) if side >= 1], default=0)
-        samples = (
-            2 if pixels[first] > 1 else 1
-        )  # two each way: all pixels of the copy are seen by one of the map, or nearly so
+        # Two each way: all pixels of the copy are seen by one of the map, or nearly so.
+        samples = 2 if pixels[first] > 1 else 1
         part = (np.arange(samples) + 0.5) / samples
         down, across = ((v[:, None] + part).ravel() for v in (rows, columns))
         row, column = _positions(
