@@ -288,6 +288,16 @@ def test_points_say_what_they_are(tmp_path, scene):
     assert told["points"] and told["score"] == [0.9, 0.8, 0.7, None] and told["length"] == [30, None, None, None]
 
 
+def test_scores_that_say_nothing_are_no_scores(scene):
+    _, frame = boxes(scene)
+    bounds = SceneMap(scene).bounds
+    none, some = (
+        json.loads(read_overlay(frame.assign(score=score), scene, bounds).to_json())["score"]
+        for score in (np.nan, [np.inf, 0.5, *[np.nan] * 10])
+    )
+    assert none is None and some == [None, 0.5, *[None] * 10]
+
+
 def test_of_a_dataset_only_what_belongs_to_the_scene_is_shown(tmp_path, scene):
     _, frame = boxes(scene)
     frame.loc[3:, "scene_id"] = "elsewhere"
@@ -335,6 +345,12 @@ def vectors(tmp_path, scene):
     path = tmp_path / "vessels.gpkg"
     boxes(scene)[1].to_file(path, layer="detections")
     return path
+
+
+def test_an_object_far_off_the_scene_has_no_picture(tmp_path):
+    scene = open_scene(write_scene(tmp_path / "s.tif", PLACES["gcps"]))
+    with pytest.raises(SceneError, match="far off"):
+        chip(scene, SceneMap(scene).stretch, shapely.Point(65, 10))
 
 
 def overlay_of(vectors, scene):
@@ -436,6 +452,18 @@ def test_a_review_that_cannot_be_written_keeps_its_marks(tmp_path, scene, vector
     monkeypatch.undo()
     review.save()
     assert not review.is_unsaved and (tmp_path / "r.gpkg").exists()
+
+
+def test_a_review_is_written_whatever_the_columns_are_called(tmp_path, scene):
+    _, frame = boxes(scene)
+    frame = frame.assign(Confidence=0.5, FID=1, fid=2, geom="x", Length=3.0, length=4.0, REVIEW="mine", a="b")
+    review = Review(read_overlay(frame, scene, SceneMap(scene).bounds), tmp_path / "r.gpkg")
+    review.mark({0: "true", 1: "false"})
+    review.save()
+    review.mark({2: "true"})
+    review.save()
+    labels = gpd.read_file(tmp_path / "r.gpkg", layer="labels")
+    assert {"a", "Length", "confidence", "review"} <= set(labels) and (labels["confidence"] == "HIGH").sum() == 2
 
 
 # The server

@@ -8,6 +8,7 @@ import numpy as np
 import shapely
 from PIL import Image, ImageDraw
 
+from xtgeo.errors import SceneError
 from xtgeo.grid import lonlat_to_pixel
 from xtgeo.picture import Stretch
 from xtgeo.scene import Scene
@@ -26,8 +27,12 @@ def chip(scene: Scene, stretch: Stretch, shape: shapely.Geometry, *, outlined: b
     """PNG of an object, `shape` in longitude and latitude, amid three times its size; nodata is transparent.
 
     A pixel of the scene is a square of several of the picture, as long as the object is no larger than a hundred pixels.
+
+    Raises SceneError where the object is so far away that the scene has no pixel for it.
     """
     row, column = lonlat_to_pixel(scene.grid, *shapely.get_coordinates(shape).T)
+    if not np.isfinite(row + column).all():
+        raise SceneError(f"the object lies far off {scene.id}: it has no picture")
     top, left, bottom, right = row.min(), column.min(), row.max(), column.max()
     extent = max(bottom - top, right - left)
     factor = max(1, int(np.ceil(3 * extent / SIDE)))

@@ -51,7 +51,8 @@ class Overlay:
     @cached_property
     def score(self) -> np.ndarray | None:
         """0 to 1 as a rule; NaN where there is none, None where no object has one."""
-        return self._numbers(SCORES)
+        score = self._numbers(SCORES)
+        return None if score is None or np.isnan(score).all() else score
 
     @cached_property
     def length_m(self) -> np.ndarray:
@@ -110,7 +111,10 @@ class Overlay:
 
     def _numbers(self, names: tuple[str, ...]) -> np.ndarray | None:
         columns = [pd.to_numeric(self.frame[name], errors="coerce") for name in names if name in self.frame]
-        return columns[0].to_numpy(float, na_value=np.nan) if columns else None
+        if not columns:
+            return None
+        values = columns[0].to_numpy(float, na_value=np.nan)
+        return np.where(np.isfinite(values), values, np.nan)  # JSON knows no infinity
 
 
 def read_overlay(vectors: Vectors, scene: Scene, bounds: tuple[float, float, float, float]) -> Overlay:

@@ -31,6 +31,8 @@ from xtgeo.write.tables import check_layers, read_layer, typed, write_layer
 
 STATES = ("true", "false", "unsure")
 LAYERS = ("labels", "rejected")
+OWN = ("detect_id", "review", "confidence")
+"""Columns that a review writes, whatever was in them."""
 
 
 class Review:
@@ -112,6 +114,7 @@ class Review:
         labels, rejected = frame[said != "false"], frame[said == "false"]
         if self._others:
             labels, rejected = _concat(labels, self._others[0]), _concat(rejected, self._others[1])
+        labels, rejected = _told_apart(labels), _told_apart(rejected)
         rows = _concat(labels, rejected)
         scenes = rows["scene_id"].astype(str) if "scene_id" in rows else pd.Series("", rows.index)
         counts = pd.crosstab(scenes.to_numpy(), rows["review"].to_numpy()).reindex(
@@ -140,6 +143,16 @@ class Review:
 
 def _concat(a: gpd.GeoDataFrame, b: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     return pd.concat([a, b], ignore_index=True) if len(a) and len(b) else a if len(a) else b
+
+
+def _told_apart(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """Without columns that a GeoPackage takes for others: to it Confidence is confidence, and fid and geom are its own."""
+    taken, keep = {"fid", "geom", *OWN}, []
+    for name in frame.columns:
+        if name in OWN or name.lower() not in taken:
+            keep.append(name)
+            taken.add(name.lower())
+    return frame[keep]
 
 
 def _read(path: Path) -> list[gpd.GeoDataFrame]:

@@ -155,8 +155,8 @@ class Page:
         async with self._slots:
             if await request.is_disconnected():
                 return Response(status_code=499)
+            final = self.map.progress == 1.0  # before it is painted: what comes meanwhile is not in it
             png = await self._work(self.map.tile, z, x, y)
-        final = self.map.progress == 1.0
         return Response(
             png, media_type="image/png", headers=GUARD | ({"Cache-Control": "private, max-age=600"} if final else {})
         )
