@@ -19,6 +19,8 @@ from xtgeo import open_scene, report
 from xtgeo.errors import LabelError, OutputError
 from xtgeo.grid import lonlat_to_pixel, pixel_to_lonlat
 from xtgeo.viewer import document
+from xtgeo.viewer.overlay import read_overlay
+from xtgeo.viewer.review import Review
 from xtgeo.viewer.world import SceneMap
 from xtgeo.write.tables import Tables, footprints, write_tables
 
@@ -79,6 +81,8 @@ def test_the_picture_lies_under_its_objects(tmp_path, place):
     alone = scene_map.paint(round(corner[0]), round(corner[1]), picture.height, picture.width, around)
     seen = (alone[..., 3] > 0) == (np.asarray(picture)[..., 3] > 127)
     assert seen.mean() > 0.99 and 0.2 < (alone[..., 3] > 0).mean() <= 1
+    west = (left + drawing["origin"][0]) / drawing["fine"] * 360 - 180
+    assert -1e-6 < (scene_map.bounds[0] - west + 180) % 360 - 180 < 360 / around, "it begins where the scene does"
     inside = [left <= o[0] <= right and top <= o[1] <= bottom for o in drawing["objects"]]
     assert all(inside) and drawing["scenes"][0]["rings"]
 
@@ -121,6 +125,32 @@ def test_a_source_that_is_elsewhere_is_not_fetched_and_said(tmp_path):
     write_result(tmp_path, "b", run={"source": "gone.tif"})
     done = report([tmp_path / "a.gpkg", tmp_path / "b.gpkg"], tmp_path / "r.html")
     assert len(done.left_out) == 2 and "is not fetched" in done.left_out[0] and "is not there" in done.left_out[1]
+
+
+def test_nothing_is_fetched_of_an_item_that_is_a_file(tmp_path, monkeypatch):
+    asset = {"href": "https://127.0.0.1:1/a.tif", "type": "image/tiff; application=geotiff"}
+    item = {"type": "Feature", "stac_version": "1.0.0", "id": "a", "properties": {}, "assets": {"vv": asset}}
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    write_result(tmp_path, "a", run={"source": "item.json"})
+    monkeypatch.setattr(document, "open_scene", lambda *_, **__: pytest.fail("the network is asked"))
+    (left,) = report(tmp_path / "a.gpkg", tmp_path / "r.html").left_out
+    assert left == "the picture of a: the images of item.json are not fetched"
+
+
+def test_objects_of_a_review_are_not_counted_again(tmp_path):
+    scene, _ = write_result(tmp_path, "a")
+    review = Review(read_overlay(tmp_path / "a.gpkg", scene, SceneMap(scene).bounds), tmp_path / "a_review.gpkg")
+    review.mark({0: "true", 1: "false"})
+    review.save()
+    done = report(tmp_path, tmp_path / "r.html")
+    assert (done.scenes, done.objects, done.left_out) == (1, 12, ("a_review.gpkg is a review",))
+
+
+def test_a_scene_of_which_only_the_run_is_known_is_reported(tmp_path):
+    _, frame = write_result(tmp_path, "a")
+    write_tables(Tables(frame[:0], run=pd.DataFrame([{"scene_id": "q"}])), tmp_path / "q.gpkg")
+    done = report(tmp_path / "q.gpkg", tmp_path / "r.html")
+    assert (done.scenes, done.objects) == (1, 0) and read(tmp_path / "r.html")[1]["scenes"][0]["rings"] == []
 
 
 def test_what_there_is_no_room_for_is_said(tmp_path, monkeypatch):

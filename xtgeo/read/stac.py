@@ -139,6 +139,11 @@ def open_stac(
     )
 
 
+def leads_away(href: object) -> bool:
+    """Whether images of its items are elsewhere than on this machine."""
+    return any("://" in band.href.removeprefix("file://") for item in _items(href) for band in item.bands)
+
+
 def item_ids(href: object) -> list[str]:
     """Of the items of a file, a URL or an object, in its order."""
     return [item.id for item in _items(href)]

@@ -16,6 +16,7 @@ from functools import partial
 from html import escape
 from importlib.resources import files
 from io import BytesIO
+from math import floor
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from PIL import Image
 from xtgeo.errors import LabelError, XtgeoError
 from xtgeo.evaluate.objects import lonlat
 from xtgeo.read import open_scene
+from xtgeo.read.stac import is_stac, leads_away
 from xtgeo.scene import Scene
 from xtgeo.viewer.overlay import Overlay
 from xtgeo.viewer.world import SceneMap, to_map
@@ -132,9 +134,14 @@ def _read(places: list[Path]) -> tuple[list[tuple[Path, Tables]], list[str]]:
         for file in sorted(place.iterdir()):
             if file.suffix.lower() in FORMATS and not file.name.startswith("."):
                 try:
-                    tables.append((file, read_tables(file)))
+                    found = read_tables(file)
                 except LabelError:
                     left.append(f"{file.name} is no result of xtgeo")
+                    continue
+                if "review" in found.detections:  # whose objects are those of a result
+                    left.append(f"{file.name} is a review")
+                else:
+                    tables.append((file, found))
     return tables, left
 
 
@@ -194,8 +201,8 @@ def _with_picture(result: _Result, side: int) -> tuple[_Result, str]:
         turn = 360 * round((middle[0] - (west + east) / 2) / 360)
         (left, right), (bottom, top) = to_map([west + turn, east + turn], [south, north])
         around = int(side / max(right - left, bottom - top))
-        x, y = int(left * around), int(top * around)
-        h, w = int(bottom * around) - y + 1, int(right * around) - x + 1
+        x, y = floor(left * around), floor(top * around)  # left of the map's own corner where longitudes go on
+        h, w = floor(bottom * around) - y + 1, floor(right * around) - x + 1
         picture = paint(y, x, h, w, around)
         return replace(result, picture=_webp(picture), frame=tuple(v / around for v in (x, y, x + w, y + h))), ""
     except (XtgeoError, OSError, Image.DecompressionBombError) as e:
@@ -226,6 +233,8 @@ def _scene(result: _Result) -> Scene:
     ]
     if not here:
         raise LabelError(f"{told or 'its scene'} is not there" if "://" not in told else f"{told} is not fetched")
+    if is_stac(here[0]) and leads_away(here[0]):
+        raise LabelError(f"the images of {told} are not fetched")
     noise = result.run.get("noise")
     return open_scene(here[0], **({"noise": noise} if noise in ("snap", "clip", "none") else {}))
 
@@ -264,11 +273,8 @@ def _drawing(results: list[_Result]) -> tuple[dict, list[str]]:
         p for rings in prints for p in rings
     ]
     frames = [np.reshape(r.frame, (2, 2)) * FINE for r in results if r.frame]
-    x0, y0 = (
-        np.concatenate([*everything, *frames, np.full((0, 2), 0.0)]).min(0).astype(int)
-        if everything or frames
-        else (0, 0)
-    )
+    corner = np.concatenate([*everything, *frames, np.empty((0, 2))])
+    x0, y0 = corner.min(0).astype(int) if len(corner) else (0, 0)
     kinds = sorted({kind for r in results for kind in r.objects.kind})
     objects = []
     for i, (n, k) in enumerate(zip(scene[best].tolist(), index[best].tolist(), strict=True)):
