@@ -386,6 +386,22 @@ def test_all_chips_have_one_stretch():
     assert (dark == 0).all() and (light > 150).all(), "each by itself would be as dark as the other"
 
 
+def test_a_chip_of_a_large_object_is_no_larger_in_memory(monkeypatch):
+    from xtgeo.plot import sheet
+
+    sizes, read = [], sheet._read
+    monkeypatch.setattr(sheet, "_read", lambda *task: sizes.append((block := read(*task)).valid.size) or block)
+    grid = GeoBox((1500, 1700), GRIDS["UTM"].affine, "EPSG:32631")
+    data = np.full((1, *grid.shape), -25.0)
+    data[0, 400:1101, 500:1201] = 5
+    found = boat(750, 850, grid, side=701)
+    chip = np.asarray(found.chips(scene_of(grid, data, bands=("vv",))))[20:192, 2:174]
+    assert max(sizes) <= (2 * sheet.SIDE) ** 2 and len(sizes) == 1
+    white, yellow = (np.argwhere((chip == colour).all(2)) for colour in (255, sheet.OUTLINE))
+    for corner in ("min", "max"):
+        assert np.abs(getattr(white, corner)(0) - getattr(yellow, corner)(0)).max() <= 2, "the outline lies on the object"
+
+
 def test_only_the_windows_of_chips_are_read():
     grid, read = GRIDS["UTM"], []
     scene = scene_of(grid)

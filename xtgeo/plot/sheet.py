@@ -39,7 +39,7 @@ def chips(detections: Detections, scene: Scene, n: int = 24, *, by: str = "score
     middle = np.floor((boxes[:, :2] + boxes[:, 2:]) / 2).astype(int)
     halves = np.where(large > 1.8 * usual, np.ceil(0.6 * large), usual).astype(int)
     windows = [Window(y - h, x - h, 2 * h, 2 * h) for (x, y), h in zip(middle.tolist(), halves.tolist(), strict=True)]
-    blocks = [scene.read(window) for window in windows]
+    blocks = [_read(scene, window) for window in windows]
     stretch = Stretch.of(scene, _together(scene, blocks))
     drawn = [
         (_chip(scene, block, shape, stretch), caption)
@@ -48,6 +48,16 @@ def chips(detections: Detections, scene: Scene, n: int = 24, *, by: str = "score
     metres = 2 * usual * float(np.mean(pixel_size_m(scene.grid)))
     across = f"{metres:.0f} m" if np.isfinite(metres) else f"{2 * usual} pixels"
     return sheet(drawn, f"{len(picked)} of {len(detections)} objects by {by}; a chip is {across} across")
+
+
+def _read(scene: Scene, window: Window) -> Block:
+    """What a chip shows; of a large window means over squares, at most twice as many a side as the chip has pixels."""
+    factor = window.h // SIDE
+    if factor < 2:
+        return scene.read(window)
+    block = scene.means(window, factor)
+    h, w = (side * factor for side in block.valid.shape)
+    return Block(Window(window.y, window.x, h, w), block.data, block.valid)
 
 
 def _together(scene: Scene, blocks: list[Block]) -> Block:
