@@ -217,6 +217,21 @@ def test_a_mark_that_cannot_be_saved_says_so_and_goes_with_the_next(browser, sce
         reader.wrong.clear()
 
 
+def test_the_last_mark_stands_however_slow_the_way_is(browser, scene, vectors):
+    with view(scene, vectors) as served, Reader(browser, served.url) as reader:
+        held = []
+
+        def way(route):
+            held.append(route) if route.request.method == "POST" and not held else route.continue_()
+
+        reader.page.route(re.compile("/review$"), way)
+        reader.press("j", "1", "2")
+        reader.page.wait_for_timeout(1000)
+        held[0].continue_()
+        reader.expect("#saved", "^saved in")
+        assert list(served.review.marks.values()) == ["false"]
+
+
 def test_many_objects_are_as_quick_as_few(browser, tmp_path, scene):
     n, rng = 20_000, np.random.default_rng(0)
     lon, lat = pixel_to_lonlat(scene.grid, rng.uniform(0, SHAPE[0], n), rng.uniform(0, SHAPE[1], n))

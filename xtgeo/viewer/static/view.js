@@ -437,7 +437,7 @@ function step(by) {
 
 // Marks
 
-let waiting = 0, unsaved = {};
+let waiting = 0, unsaved = {}, saving = Promise.resolve();
 
 function pressed() {
   for (const button of $("marks").children) button.setAttribute("aria-pressed", marks[picked] === button.dataset.mark);
@@ -454,16 +454,23 @@ async function mark(state) {
   if (state && $("go-on").firstChild.checked) step(1);
   waiting++;
   saved("saving …");
+  const turn = saving.then(save); // one after the other: what is late must not undo what is new
+  saving = turn.catch(() => {});
   try {
-    const sent = { ...unsaved };
-    await json("review", { method: "POST", body: JSON.stringify({ marks: sent }) });
-    for (const [key, value] of Object.entries(sent)) if (unsaved[key] === value) delete unsaved[key];
+    await turn;
     if (waiting === 1) saved(`saved in ${scene.review}`);
   } catch (error) {
     saved(`not saved: ${error.message}`, true); // the next mark takes these along
   } finally {
     waiting--;
   }
+}
+
+async function save() {
+  const sent = { ...unsaved };
+  if (!Object.keys(sent).length) return; // they went with those before
+  await json("review", { method: "POST", body: JSON.stringify({ marks: sent }) });
+  for (const [key, value] of Object.entries(sent)) if (unsaved[key] === value) delete unsaved[key];
 }
 
 function saved(text, bad = false) {
