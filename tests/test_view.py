@@ -454,6 +454,22 @@ def test_a_review_that_cannot_be_written_keeps_its_marks(tmp_path, scene, vector
     assert not review.is_unsaved and (tmp_path / "r.gpkg").exists()
 
 
+def test_marks_are_of_their_objects_and_no_others(tmp_path, scene):
+    frame = boxes(scene)[1].drop(columns="detect_id")
+    frame.to_file(tmp_path / "v.gpkg")
+    review = Review(overlay_of(tmp_path / "v.gpkg", scene), tmp_path / "r.gpkg")
+    review.mark({0: "true", 1: "false"})
+    review.save()
+    frame.to_crs("EPSG:4326").to_file(tmp_path / "same.gpkg")
+    again = Review(overlay_of(tmp_path / "same.gpkg", scene), tmp_path / "r.gpkg")
+    assert again.marks == {0: "true", 1: "false"}, "in another CRS they are the same"
+    frame[::-1].to_file(tmp_path / "turned.gpkg")
+    before = (tmp_path / "r.gpkg").read_bytes()
+    with pytest.raises(OutputError, match="a review of other objects, its .* lies elsewhere: give --review"):
+        Review(overlay_of(tmp_path / "turned.gpkg", scene), tmp_path / "r.gpkg")
+    assert (tmp_path / "r.gpkg").read_bytes() == before
+
+
 def test_a_review_is_written_whatever_the_columns_are_called(tmp_path, scene):
     _, frame = boxes(scene)
     frame = frame.assign(Confidence=0.5, FID=1, fid=2, geom="x", Length=3.0, length=4.0, REVIEW="mine", a="b")

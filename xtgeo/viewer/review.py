@@ -21,6 +21,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyogrio
+import shapely
 from filelock import FileLock
 from pyogrio.errors import DataLayerError, DataSourceError
 
@@ -127,8 +128,8 @@ class Review:
         stamp = _stamp(self.path)
         if stamp is None or stamp == self._seen:
             return
-        layers = _read(self.path)
-        crs = self._overlay.frame.crs
+        layers = [layer.to_crs(self._overlay.frame.crs) for layer in _read(self.path)]
+        self._refuse_others(layers)
         with self._lock:
             for i in [i for i in self._marks if i not in self._changed]:
                 del self._marks[i]
@@ -137,8 +138,24 @@ class Review:
                     i = self._number.get(name)
                     if i is not None and i not in self._changed and state in STATES:
                         self._marks[i] = state
-        self._others = [layer[~layer["detect_id"].isin(self._number)].to_crs(crs) for layer in layers]
+        self._others = [layer[~layer["detect_id"].isin(self._number)] for layer in layers]
         self._seen = stamp
+
+    def _refuse_others(self, layers: list[gpd.GeoDataFrame]) -> None:
+        """Refuses a review whose objects have the names of ours and lie elsewhere, as where rows of two files are counted."""
+        frame = self._overlay.frame
+        near = 1e-5 if frame.crs.is_geographic else 1.0  # of points that were carried from one CRS to another
+        for layer in layers:
+            named = layer[layer["detect_id"].isin(self._number)]
+            there = shapely.bounds(named.geometry.values).reshape(-1, 4)
+            rows = [self._number[name] for name in named["detect_id"]]
+            ours = shapely.bounds(frame.geometry.values[rows]).reshape(-1, 4)
+            apart = (there[:, :2] > ours[:, 2:] + near) | (ours[:, :2] > there[:, 2:] + near)
+            if apart.any():
+                name = named["detect_id"].iloc[int(np.argmax(apart.any(1)))]
+                raise OutputError(
+                    f"{self.path} is a review of other objects, its {name} lies elsewhere: give --review another name"
+                )
 
 
 def _concat(a: gpd.GeoDataFrame, b: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
