@@ -550,6 +550,19 @@ def test_a_mark_is_on_disk_when_the_server_says_so(client, tmp_path):
     assert client.get("review").json()["marks"] == {"0": "true", "3": "false"}
 
 
+def test_a_tile_that_is_kept_is_of_this_server_alone(scene):
+    scene_map = SceneMap(scene)
+    x, y = tile_around(scene_map, 12)
+    page = Page(scene_map, [], None, TOKEN, ["localhost"])
+    with TestClient(page.app(), base_url="http://127.0.0.1:8000", headers={"X-Xtgeo-Token": TOKEN}) as client:
+        early = client.get(f"/tiles/0/12/{x}/{y}.png")
+        scene_map.fill()
+        late = client.get(f"/tiles/1000/12/{x}/{y}.png")
+    page.close()
+    assert early.headers["cache-control"] == "no-store", "it is not finished"
+    assert "max-age" in late.headers["cache-control"] and late.headers["vary"].lower() == "x-xtgeo-token"
+
+
 def test_objects_are_sent_once_in_few_bytes(client):
     packed = client.get("objects/0")
     assert packed.headers["content-encoding"] == "gzip" and len(packed.json()["geometry"]) == 12

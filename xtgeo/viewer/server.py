@@ -157,9 +157,9 @@ class Page:
                 return Response(status_code=499)
             final = self.map.progress == 1.0  # before it is painted: what comes meanwhile is not in it
             png = await self._work(self.map.tile, z, x, y)
-        return Response(
-            png, media_type="image/png", headers=GUARD | ({"Cache-Control": "private, max-age=600"} if final else {})
-        )
+        # With the token, lest the browser show the scene that was served at this port before.
+        kept = {"Cache-Control": "private, max-age=600", "Vary": "X-Xtgeo-Token"} if final else {}
+        return Response(png, media_type="image/png", headers=GUARD | kept)
 
     async def objects(self, request: Request) -> Response:
         """All objects of one file, once."""
