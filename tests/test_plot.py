@@ -262,6 +262,16 @@ def test_objects_are_coloured_by_a_column():
         plot_detections(found, by="nonsense")
 
 
+def test_names_are_shown_as_they_are():
+    grid = GRIDS["UTM"]
+    found = fleet(grid)
+    names = ["", "$\\x$", "_ship", "ship"]
+    found = replace(found, columns=found.columns | {"class": np.resize(np.array(names, object), 30)})
+    ax = found.plot(replace(scene_of(grid), id="a$\\b^$"), by="class")
+    canvas(ax)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == names and ax.get_title() == "a$\\b^$"
+
+
 def test_rings_that_would_hide_each_other_are_dots(monkeypatch):
     grid = GRIDS["UTM"]
     (ring,) = set(plot_detections(fleet(grid)).collections[-1].get_sizes())

@@ -50,7 +50,7 @@ def plot_scene(
     (left, right), (top, bottom) = frame.place(view.rows, view.columns)
     ax.imshow(view.paint(stretch), extent=(left, right, bottom, top), zorder=1)
     frame.apply(ax)
-    ax.set_title(scene.id, fontsize=8)
+    ax.set_title(scene.id, fontsize=8, parse_math=False)
     return ax
 
 
@@ -124,6 +124,7 @@ def plot_nest(scene: Scene, nest: Nest, *, ax: Axes | None = None, max_side: int
         f"margin {nest.margin} px",
         fontsize=8,
         wrap=True,
+        parse_math=False,
     )
     return ax
 
@@ -166,7 +167,7 @@ def plot_scores(
     ax.set(xlim=limits[0], ylim=limits[1])
     name = "probability" if ranks is None else f"probability of {ranks.bands[band - 1]}"
     bar = ax.figure.colorbar(shown, ax=ax, shrink=0.7, pad=0.02)
-    bar.set_label(name, fontsize=8)
+    bar.set_label(name, fontsize=8, parse_math=False)
     bar.ax.tick_params(labelsize=8)
     return ax
 
@@ -202,7 +203,9 @@ def _colours(ax: Axes, detections: Detections, by: str | None) -> np.ndarray:
         return scale.to_rgba(values)
     names, index = np.unique([str(v) for v in values], return_inverse=True)
     table = np.array([to_rgba(CLASSES[i % len(CLASSES)]) for i in range(len(names))])
-    for name, colour in zip(names, table, strict=True):
-        ax.plot([], [], "o", mfc="none", mec=colour, label=name)
-    ax.legend(loc="upper left", fontsize=8)
+    rings = [ax.plot([], [], "o", mfc="none", mec=colour)[0] for colour in table]
+    legend = ax.legend(rings, ["class"] * len(names), loc="upper left", fontsize=8)
+    # Afterwards, as labels that begin with _ are left out.
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set(text=str(name), parse_math=False)
     return table[index]
