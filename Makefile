@@ -26,9 +26,10 @@ lint: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# Which lines no test reaches. It takes longer than make test.
+# Which lines no test reaches. It takes longer than make test; what it writes itself spoils tests of disks that take nothing.
 coverage: .venv/tested
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --cov --cov-report=term
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --cov --cov-report=term \
+		-k "not full_disk_is_one_line and not folder_that_is_not_writable and not folder_that_becomes_read_only"
 
 # The documentation, in site/: open site/index.html.
 docs: .venv/tested
