@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 
 import geopandas as gpd
@@ -105,10 +106,14 @@ def test_a_curve_needs_scores(folder):
 
 
 def test_patterns_give_many_scenes(folder):
+    (folder / "results").mkdir()
     for k in range(5):
         for name in ("a", "a_labels"):
             gpd.read_file(folder / f"{name}.gpkg").to_file(folder / f"s{k}{name[1:]}.gpkg")
-    words = ("--predictions", folder / "s[0-9].gpkg", "--labels", folder / "s*_labels.gpkg", "--json")
+        shutil.copy(folder / "a_labels.gpkg", folder / "results" / f"s{k}_review.gpkg")
+        shutil.move(folder / f"s{k}.gpkg", folder / "results")
+    # The reviews there are of the predictions, and none themselves.
+    words = ("--predictions", folder / "results" / "*.gpkg", "--labels", folder / "s*_labels.gpkg", "--json")
     answer = json.loads(run(*words)[1])
     assert (answer["scenes"], answer["resampled"], answer["overall"]["pairs"]) == (5, "scenes", 40)
 

@@ -473,6 +473,8 @@ def test_jupyter_shows_scenes_models_and_detections():
     assert "details" in Page(said).tags and f"{sum(p.numel() for p in model.net.parameters()):,}" in said
     empty = found.where(np.zeros(30, bool))._repr_html_()
     assert "svg" not in Page(empty).tags
+    silent = replace(found, columns={**found.columns, "score": np.full(30, np.nan)})._repr_html_()
+    assert "svg" not in Page(silent).tags and "<td" in silent
 
 
 def test_what_jupyter_shows_is_escaped_and_never_fails():

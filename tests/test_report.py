@@ -22,7 +22,7 @@ from xtgeo.viewer import document
 from xtgeo.viewer.overlay import read_overlay
 from xtgeo.viewer.review import Review
 from xtgeo.viewer.world import SceneMap
-from xtgeo.write.tables import Tables, footprints, write_tables
+from xtgeo.write.tables import Tables, footprints, read_tables, write_tables
 
 
 def write_result(folder, name, place="utm", *, found=True, run=None, suffix=".gpkg"):
@@ -144,6 +144,18 @@ def test_objects_of_a_review_are_not_counted_again(tmp_path):
     review.save()
     done = report(tmp_path, tmp_path / "r.html")
     assert (done.scenes, done.objects, done.left_out) == (1, 12, ("a_review.gpkg is a review",))
+
+
+def test_a_scene_in_two_formats_is_counted_once_and_said(tmp_path):
+    for name, found in (("a", True), ("b", False)):
+        for suffix in (".gpkg", ".parquet"):
+            write_result(tmp_path, name, found=found, suffix=suffix)
+    other = read_tables(tmp_path / "a.gpkg")
+    moved = other.detections.assign(detect_scene_row=other.detections["detect_scene_row"] + 1)
+    write_tables(replace(other, detections=moved), tmp_path / "c.gpkg")  # of another model
+    done = report(tmp_path, tmp_path / "r.html")
+    assert (done.scenes, done.objects) == (3, 24)
+    assert set(done.left_out) == {f"{n}.parquet holds {n} once more, as {n}.gpkg does" for n in "ab"}
 
 
 def test_a_scene_of_which_only_the_run_is_known_is_reported(tmp_path):

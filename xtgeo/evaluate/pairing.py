@@ -11,15 +11,23 @@ from xtgeo.errors import LabelError
 
 
 def files_of(patterns: Sequence[str], what: str) -> list[str]:
-    """Files behind names and glob patterns, each once, sorted within a pattern."""
+    """Files behind names and glob patterns, each once, sorted within a pattern.
+
+    What a pattern finds are not the reviews of others that it finds: `a_review.gpkg` beside `a.gpkg`.
+    """
     files: dict[str, None] = {}
     for pattern in patterns:
         # A name with brackets in it may be there as it is.
-        found = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))
+        found = [pattern] if Path(pattern).exists() else _unreviewed(sorted(glob.glob(pattern, recursive=True)))
         if not found:
             raise LabelError(f"no {what} found at {pattern}: check the name, and put patterns in quotes")
         files |= dict.fromkeys(found)
     return list(files)
+
+
+def _unreviewed(paths: list[str]) -> list[str]:
+    own = {os.path.splitext(path)[0] for path in paths}
+    return [path for path in paths if not (path.endswith("_review.gpkg") and path.removesuffix("_review.gpkg") in own)]
 
 
 def pair_files(predictions: Sequence[str], labels: Sequence[str]) -> list[tuple[str, str]]:

@@ -95,8 +95,9 @@ def detections_html(detections: Detections) -> str:
     if "class" in detections.fields and n:
         names, counts = np.unique([str(v) for v in detections["class"]], return_counts=True)
         facts["classes"] = ", ".join(f"{name} {count:,}" for name, count in zip(names, counts.tolist(), strict=True))
-    if n:
-        facts["scores"] = f"{score.min():.2f} to {score.max():.2f}"
+    scored = bool(np.isfinite(score).any()) if n else False
+    if scored:
+        facts["scores"] = f"{np.nanmin(score):.2f} to {np.nanmax(score):.2f}"
     shown = [name for name in COLUMNS if name in detections.fields]
     cells = [[f"<td style='{CELL}'>{escape(_short(detections[name][i]))}</td>" for name in shown] for i in range(min(n, ROWS))]
     rows = "".join(f"<tr>{''.join(row)}</tr>" for row in cells)
@@ -104,7 +105,7 @@ def detections_html(detections: Detections) -> str:
     more = f"<div style='opacity:.6'>and {n - ROWS:,} more</div>" if n > ROWS else ""
     table = f"<table style='{TABLE};margin-top:.6em'><tr>{head}</tr>{rows}</table>{more}" if n else ""
     name = str(detections["scene_id"][0]) if n else ""
-    return _page("Detections", name, _table(facts), _histogram(score) if n else "", below=table)
+    return _page("Detections", name, _table(facts), _histogram(score) if scored else "", below=table)
 
 
 def _page(kind: str, name: str, left: str, right: str = "", below: str = "") -> str:

@@ -109,7 +109,8 @@ def report(
     if not tables and not failures:
         reason = left[0] if left else "give a .gpkg, or a folder with some"
         raise LabelError(f"there is no result of xtgeo in {', '.join(map(str, places))}: {reason}")
-    results = _results(tables)
+    results, twice = _results(tables)
+    left += twice
     side = int(min(LONGEST, np.sqrt(PIXELS / max(1, min(len(results), PICTURES)))))
     for i, result in enumerate(results[:PICTURES]):
         progress(f"scene {i + 1} of {len(results)}: {result.name}")
@@ -154,12 +155,21 @@ def _failures(place: Path) -> list[dict]:
         return []
 
 
-def _results(tables: list[tuple[Path, Tables]]) -> list[_Result]:
-    """Scene by scene; longitudes go on from those of the first place."""
+def _results(tables: list[tuple[Path, Tables]]) -> tuple[list[_Result], list[str]]:
+    """Scene by scene, each once, and what was there twice; longitudes go on from those of the first place."""
     results, middle = [], None
+    known: dict[tuple[str, str], Path] = {}
+    twice: dict[str, None] = {}
     for file, whole in tables:
         for name in sorted(whole.scene_ids):
             own = whole.of_scene(name)
+            ids = tuple(own.detections["detect_id"].astype(str))
+            where = own.detections[["detect_scene_row", "detect_scene_column"]].itertuples(index=False, name=None)
+            content = sorted(zip(ids, where, strict=True)) or file.stem  # in two formats, or copied
+            first = known.setdefault((name, str(content)), file)
+            if first != file:
+                twice[f"{file.name} holds {name} once more, as {first.name} does"] = None
+                continue
             placed = own.detections.crs is not None
             shapes, footprint = own.detections.geometry.values, own.scene_footprint.geometry.values
             if placed:
@@ -173,10 +183,10 @@ def _results(tables: list[tuple[Path, Tables]]) -> list[_Result]:
                     shapely.transform(some, lambda xy, at=middle: _beside(xy, at)) for some in (shapes, footprint)
                 )
             frame = own.detections.reset_index(drop=True)
-            objects = Overlay(file.name, file, frame, np.asarray(shapes, object), tuple(frame["detect_id"].astype(str)))
+            objects = Overlay(file.name, file, frame, np.asarray(shapes, object), ids)
             run = json.loads(own.run.to_json(orient="records"))[0] if len(own.run) else {}
             results.append(_Result(name, file, objects, np.asarray(footprint, object), run, placed))
-    return results
+    return results, list(twice)
 
 
 def _beside(xy: np.ndarray, middle: float) -> np.ndarray:

@@ -13,6 +13,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
+from geopandas.array import GeometryDtype
 
 from xtgeo.detections import Detections
 from xtgeo.errors import LabelError
@@ -33,7 +34,7 @@ class Overlay:
     path: Path | None
     """None where they come from memory."""
     frame: gpd.GeoDataFrame
-    """The rows as they are in the file, those with a geometry in the scene."""
+    """The rows as they are in the file, those with a geometry in the scene; values of rare types as text."""
     geometry: np.ndarray
     """In longitude and latitude; longitudes go on beyond 180 where the scene lies across the antimeridian."""
     ids: tuple[str, ...]
@@ -141,7 +142,7 @@ def read_overlay(vectors: Vectors, scene: Scene, bounds: tuple[float, float, flo
         raise LabelError(f"{name} holds points and polygons: make a file of each")
     if others := kinds - {"Point", "Polygon", "MultiPolygon"}:
         raise LabelError(f"{name} holds {', '.join(sorted(others))}: give points or polygons")
-    frame = frame if frame.geometry.name == "geometry" else frame.rename_geometry("geometry")
+    frame = _storable(frame if frame.geometry.name == "geometry" else frame.rename_geometry("geometry"))
     ids = _ids(frame)
     there = ~(frame.geometry.isna() | frame.geometry.is_empty).to_numpy()
     if "scene_id" in frame and (mine := (frame["scene_id"].astype(str) == scene.id).to_numpy()).any():
@@ -156,6 +157,18 @@ def read_overlay(vectors: Vectors, scene: Scene, bounds: tuple[float, float, flo
             )
         there[there], geometry = near, geometry[near]
     return Overlay(name, path, frame[there].reset_index(drop=True), geometry, tuple(ids[there]))
+
+
+def _storable(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """What GeoPackage or JSON have no type for as text: durations, complex and huge numbers, a second geometry."""
+    own, changed = frame.geometry.name, {}
+    for name, column in frame.items():
+        kind = column.dtype
+        if kind == np.float16:
+            changed[name] = column.astype(np.float32)
+        elif (isinstance(kind, GeometryDtype) and name != own) or kind.kind in "cm" or (kind.kind == "u" and kind.itemsize == 8):
+            changed[name] = column.astype(str).where(column.notna(), None)
+    return frame.assign(**changed)
 
 
 def _ids(frame: gpd.GeoDataFrame) -> np.ndarray:
