@@ -32,16 +32,17 @@ THRESHOLD = 0.55
 
 
 def network(name: str) -> Model:
-    """xT with a context encoder or "none", or "unet": segmentation_models_pytorch's, with the recipe's encoder."""
+    """xT with a context encoder or "none", or "unet": segmentation_models_pytorch's; all with one region encoder."""
     torch.manual_seed(0)
+    spec = replace(recipe.SPEC, backbone=BACKBONE, head_dim=64, context="none" if name == "unet" else name)
+    known = weights_path(START)
     if name != "unet":
-        spec = replace(recipe.SPEC, context=name)
-        return Model(build(spec), spec)
+        return Model(build(spec, weights=known), spec)
     from segmentation_models_pytorch import Unet
 
-    spec = recipe.SPEC
-    net = Unet("tu-convnext_atto", 4, None, decoder_channels=(48, 24, 12, 6), in_channels=len(spec.bands), classes=1)
+    net = Unet(f"tu-{BACKBONE}", 4, None, decoder_channels=(48, 24, 12, 6), in_channels=len(spec.bands), classes=1)
     nn.init.constant_(net.segmentation_head[0].bias, -2.0)
+    net.encoder.model.load_state_dict(build(spec, weights=known).regions.net.state_dict())
     return Model(net, replace(spec, backbone="", stride=32, margin=32))
 
 

@@ -38,6 +38,10 @@ def train(
     units: UnitsOption = None,
     nodata: NodataOption = None,
     start: Annotated[str | None, typer.Option("--start", help="Bundled name or file to go on from.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", help="What the region encoder starts from: timm, torchgeo's name, a file, a bundled model."),
+    ] = None,
     backbone: Annotated[str, typer.Option("--backbone", help="Region encoder, see xtgeo models parts.")] = "convnext_atto",
     context: Annotated[str, typer.Option("--context", help="Context encoder, see xtgeo models parts.")] = "attention",
     region: Annotated[int, typer.Option("--region", help="Side of a region in pixels.")] = 512,
@@ -96,6 +100,7 @@ def train(
         nodata=nodata,
         land=land,
         start=start,
+        weights=weights,
         name=Path(out).stem,
         backbone=backbone,
         context=context,

@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 from xtgeo.cli import app
 
 import xtgeo
-from xtgeo.errors import LabelError, OutputError, TrainError
+from xtgeo.errors import LabelError, ModelError, OutputError, TrainError
 from xtgeo.grid import lonlat_to_pixel, pixel_to_lonlat
-from xtgeo.model import load_model
+from xtgeo.model import load_model, save_model
 from xtgeo.model.weights import load_card
 from xtgeo.read import open_scene
 from xtgeo.simulate import sentinel1, write_xview3
@@ -124,6 +124,21 @@ def test_a_model_goes_on_from_another(archive):
         assert torch.equal(a, b)
     with pytest.raises(LabelError, match="is a model to segment, not to detect"):
         ready(archive, start=str(first), task="detect")
+
+
+def test_a_region_encoder_starts_from_a_bundled_model_or_a_file(archive):
+    theirs = load_model("vessels-sar").net.regions.net.state_dict()
+    model, *_ = ready(archive, weights="vessels-sar", backbone="mobilenetv4_conv_small", bands="vv")
+    own = model.net.regions.net.state_dict()
+    assert theirs["conv_stem.weight"].shape[1] == 2 and own["conv_stem.weight"].shape[1] == len(model.spec.bands) == 1
+    assert all(torch.equal(own[key], value) for key, value in theirs.items() if key != "conv_stem.weight")
+    first = save_model(model, archive / "first.safetensors")
+    again, *_ = ready(archive, weights=str(first), backbone="mobilenetv4_conv_small", bands="vv")
+    assert torch.equal(again.net.regions.net.state_dict()["conv_stem.weight"], own["conv_stem.weight"])
+    with pytest.raises(ModelError, match="take the backbone that these weights were trained for"):
+        ready(archive, weights="vessels-sar")
+    with pytest.raises(TrainError, match="give one of them"):
+        ready(archive, weights="vessels-sar", start="vessels-sar")
 
 
 def test_a_loss_that_is_no_number_ends_the_training_with_its_step(archive):

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from xtgeo.errors import LabelError, SceneError
+from xtgeo.errors import LabelError, SceneError, TrainError
 from xtgeo.grid import pixel_size_m
-from xtgeo.model import Model, Spec, build, load_model
+from xtgeo.model import Model, Spec, build, bundled, load_model
+from xtgeo.model.weights import weights_path
 from xtgeo.read import open_scene
 from xtgeo.read.ancillary import is_xview3, near_shore
 from xtgeo.read.area import read_area
@@ -41,6 +42,7 @@ def prepare(
     nodata: float | None = None,
     land: str | os.PathLike | None = None,
     start: str | None = None,
+    weights: str | None = None,
     name: str = "model",
     backbone: str = "convnext_atto",
     context: str = "attention",
@@ -55,8 +57,11 @@ def prepare(
     units, nodata: as `open_scene` takes them. land: polygons, for crops near the shore; xView3
     folders say themselves where that is. start: a model whose bands, units,
     normalisation, classes and weights are taken; without one they come from the scenes and the labels, with `backbone`,
-    `context`, and tiles of `span` x `span` regions of `region` pixels.
+    `context`, and tiles of `span` x `span` regions of `region` pixels. weights: what the region encoder starts from, as
+    `xtgeo.model.build` takes it, or the name of a bundled model whose backbone is `backbone`; its bands may be others.
     """
+    if start and weights:
+        raise TrainError("--start takes all weights of a model, --weights those of a region encoder: give one of them")
     apart = expand(val)
     learnt, judged = (
         [open_scene(path, bands=bands, units=units, nodata=nodata) for path in some]
@@ -82,7 +87,7 @@ def prepare(
         if column is None and classes and len(names) == 1:
             known = [replace(k, names=np.where(k.names == "", "", names[0]).astype(object)) for k in known]
         spec = _spec(learnt, known, task, names, name=name, backbone=backbone, context=context, region=region, span=span)
-        model = Model(build(spec), spec)
+        model = Model(build(spec, weights=weights_path(weights) if weights in bundled() else weights), spec)
     grounds = label(every, known, spec, shore=[_shore(land, scene) for scene in every])
     if judged:
         return Model(model.net, spec), grounds[: len(learnt)], grounds[len(learnt) :]
