@@ -27,7 +27,7 @@ from xtgeo.detections import Origin, describe
 from xtgeo.evaluate import match_objects, match_points
 from xtgeo.model import Model
 from xtgeo.model.cfar import score_of
-from xtgeo.scene import Scene
+from xtgeo.scene import Block, Scene
 from xtgeo.simulate import SimulatedScene, sentinel1, write_scene
 from xtgeo.window import Window
 
@@ -53,15 +53,14 @@ def cfar(scene: Scene, land: np.ndarray, pfa: float = 1e-6) -> gpd.GeoDataFrame:
     return found.where(wet[found["detect_scene_row"], found["detect_scene_column"]]).to_frame()
 
 
-def bright_on_water(scene: Scene, level: float = 0.12) -> gpd.GeoDataFrame:
-    """Near infrared over `level` within 100 m of water (NDWI over 0), larger land left out."""
-    block = scene.read(Window(0, 0, *scene.shape))
+def bright_on_water(block: Block, level: float = 0.12) -> np.ndarray:
+    """Near infrared over `level` within 100 m of water (NDWI over 0), larger land left out: (y, x)."""
     green, nir = block.data[1], block.data[3]
     water = ndimage.binary_opening((green - nir) / (green + nir + 1e-6) > 0, iterations=2)
     bright = (nir > level) & ~water & ndimage.binary_dilation(water, iterations=10) & block.valid
     labels, n = ndimage.label(bright, np.ones((3, 3)))
     size = np.bincount(labels.ravel(), minlength=n + 1)
-    return outlines(scene, bright & (size[labels] < 400), 5)
+    return bright & (size[labels] < 400)
 
 
 def count(found: gpd.GeoDataFrame, truth: gpd.GeoDataFrame) -> np.ndarray:
@@ -157,7 +156,7 @@ def main() -> None:
                 "vessels-s2": segment(scene, optical).detections.to_frame(),
                 "vessels-s2, fp32": segment(scene, optical, dtype="fp32").detections.to_frame(),
                 "vessels-s2, context off": segment(scene, without_context(optical)).detections.to_frame(),
-                "bright beside water": bright_on_water(scene),
+                "bright beside water": outlines(scene, bright_on_water(scene.read(Window(0, 0, *scene.shape))), 5),
             }
             for name, frame in frames.items():
                 totals[name] = totals.get(name, 0) + count(frame, truth)
