@@ -27,7 +27,7 @@ from xtgeo.train import Augment, Sample, answer, centre_loss, centre_planes, fit
 from xtgeo.train.raster import burn
 from xtgeo.window import Window
 
-SPEC = replace(outlines.SPEC, name="points-sar", task="detect", threshold=0.5, separation=60.0, min_area=0.0)
+SPEC = replace(outlines.SPEC, name="points-sar", task="detect", threshold=0.5, separation=60.0, min_area=0.0, measures=True)
 NEAR_PX = 20.0
 """200 m: within it a point is the object's, as in xView3."""
 LONG = 0.5

@@ -17,7 +17,7 @@ FLOORS = [
     ["scene", "nearest"],
     ["picture"],
     ["read", "model", "decode", "peaks", "merge", "detections", "points", "backscatter", "write", "journal"],
-    ["choose", "tokens", "evaluate", "masks", "plot"],
+    ["choose", "tokens", "evaluate", "masks", "plot", "extent"],
     ["engine", "simulate", "train", "conversion"],
     ["infer", "item"],
     ["cluster"],
@@ -40,7 +40,7 @@ DOORS = {
 }
 HOMES = {
     "typer": {"cli"},
-    "torch": {"model", "engine", "tokens", "infer", "cluster", "train", "cli"},
+    "torch": {"model", "engine", "extent", "tokens", "infer", "cluster", "train", "cli"},
     "timm": {"model", "cli"},
     "torchvision": {"model", "train", "cli"},
     "rasterio": {"read", "write", "simulate", "decode", "train", "grid", "cli"},

@@ -34,7 +34,7 @@ def backscatter(scene: Scene, rows: np.ndarray, columns: np.ndarray) -> tuple[np
     """
     scene, n = scene.convert("db"), len(rows)
     sigma0, contrast = (np.full((len(scene.bands), n), np.nan) for _ in range(2))
-    for indices, window in _squares(np.asarray(rows), np.asarray(columns)):
+    for indices, window in squares(rows, columns, TOGETHER_PX, OUTER_PX):
         block = scene.read(window)
         power = np.where(block.valid, 10 ** (block.data / 10), np.nan)
         for i in indices:
@@ -49,11 +49,12 @@ def backscatter(scene: Scene, rows: np.ndarray, columns: np.ndarray) -> tuple[np
     return sigma0, contrast
 
 
-def _squares(rows: np.ndarray, columns: np.ndarray) -> Iterator[tuple[list[int], Window]]:
-    """Indices of points that lie in one square, and a window that holds them with all that is looked at around them."""
-    square = np.stack([rows // TOGETHER_PX, columns // TOGETHER_PX], 1)
+def squares(rows: np.ndarray, columns: np.ndarray, side: int, around: int) -> Iterator[tuple[list[int], Window]]:
+    """Indices of points that lie in one square of this side, and a window that holds them with `around` pixels on every side."""
+    rows, columns = np.asarray(rows), np.asarray(columns)
+    square = np.stack([rows // side, columns // side], 1)
     order = np.lexsort((square[:, 1], square[:, 0]))
     for _, group in groupby(order, key=lambda i: tuple(square[i])):
         some = list(group)
         y, x = ([int(v) for v in axis[some]] for axis in (rows, columns))
-        yield some, Window(min(y), min(x), max(y) - min(y) + 1, max(x) - min(x) + 1).pad(OUTER_PX)
+        yield some, Window(min(y), min(x), max(y) - min(y) + 1, max(x) - min(x) + 1).pad(around)

@@ -28,6 +28,8 @@ from xtgeo.decode import SCORE_SCALE, Fragments, fragments, labels, quantise
 from xtgeo.detections import Detections, Origin, describe
 from xtgeo.engine import Engine, pick_device
 from xtgeo.errors import ModelError, OutputError, SceneError, XtgeoError
+from xtgeo.extent import measured_lengths
+from xtgeo.grid import is_georeferenced, pixel_size_m
 from xtgeo.infer import Plan, plan, predict
 from xtgeo.item import check_item, describe_run, write_item
 from xtgeo.journal import DamagedJournal, Journal, is_placed
@@ -249,6 +251,10 @@ def detect(
         sigma0 = contrast = np.full((len(scene.bands), len(whole)), np.nan)
         if has_backscatter(scene):
             sigma0, contrast = call(backscatter, scene, whole.row, whole.column)
+        measured = np.full(len(whole), np.nan)
+        if spec.measures and has_backscatter(scene) and is_georeferenced(scene.grid):
+            pixel_m = float(np.mean(pixel_size_m(scene.grid)))
+            measured = call(measured_lengths, scene, whole.row, whole.column, pixel_m)
         detections = describe_points(
             whole,
             scene.grid,
@@ -256,6 +262,7 @@ def detect(
             gsd=spec.gsd,
             sigma0_db=dict(zip((band.lower() for band in scene.bands), sigma0, strict=True)),
             contrast_db=contrast.max(0),
+            measured_m=measured,
             origin=origin,
         )
         return detections if area is None else detections.within(area)

@@ -12,7 +12,8 @@
     vessel_score            float  probability that it is a vessel; null where the model cannot tell
     is_fishing              bool   null where it is no vessel, or not known to be one
     fishing_score           float  probability that it is a fishing vessel; null where it is no vessel, or not known to be one
-    vessel_length_m         float  null where it is no vessel, or where metres are not known
+    vessel_length_m         float  null where it is no vessel, or where metres are not known; measured on the pixels of a radar
+                                   image where the object looks 90 m long or longer there (`points-sar`), else as the model says
     distance_from_shore_km  float  to the nearest edge of land and water; null where it is not known
     sigma0_vv_db, sigma0_vh_db float  of the brightest pixel; null where the scene lacks the band or is no calibrated radar image
     contrast_db             float  of that pixel over the mean of a ring 0.2 to 0.4 km around it (at 10 m), in the band where it
@@ -70,13 +71,15 @@ def describe_points(
     gsd: float,
     sigma0_db: dict[str, np.ndarray],
     contrast_db: np.ndarray,
+    measured_m: np.ndarray | float = np.nan,
     origin: Origin,
 ) -> Detections:
     """Place and attributes of the points of a whole scene; geometry are points, x = column, y = row.
 
     shape: (height, width) of the scene in pixels. gsd: ground sample distance at which the model's lengths are metres; where
     the scene has another, they are scaled. sigma0_db, contrast_db: as `xtgeo.backscatter` gives them, by band, and of the band
-    where it is largest; bands other than vv and vh have no field.
+    where it is largest; bands other than vv and vh have no field. measured_m: lengths that
+    go before the model's; NaN where there is none.
     """
     n = len(peaks)
     # The last cell of an odd side reaches beyond the scene.
@@ -86,6 +89,7 @@ def describe_points(
     if is_georeferenced(grid):
         lon, lat = pixel_to_lonlat(grid, peaks.row, peaks.column)
         scale = np.mean(pixel_size_m(grid)) / gsd
+    length = np.where(np.isnan(measured_m), peaks.length * scale, measured_m)
     vessel, fishing, unknown = peaks.vessel >= 0.5, peaks.fishing >= 0.5, np.isnan(peaks.vessel)
     far = np.minimum.reduce([peaks.row, peaks.column, shape[0] - peaks.row, shape[1] - peaks.column])
     columns = {
@@ -101,7 +105,7 @@ def describe_points(
         "vessel_score": peaks.vessel.astype(float).round(6),
         "is_fishing": pd.array(np.where(vessel, fishing, None), "boolean"),
         "fishing_score": np.where(vessel, peaks.fishing.astype(float), np.nan).round(6),
-        "vessel_length_m": np.where(vessel | unknown, peaks.length * scale, np.nan).round(1),
+        "vessel_length_m": np.where(vessel | unknown, length, np.nan).round(1),
         "distance_from_shore_km": np.full(n, np.nan),
         **{f"sigma0_{band}_db": sigma0_db.get(band, np.full(n, np.nan)).round(2) for band in ("vv", "vh")},
         "contrast_db": contrast_db.round(2),
