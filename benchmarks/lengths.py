@@ -21,6 +21,7 @@ import shapely
 
 from xtgeo import detect, extent, load_model, open_scene
 from xtgeo.evaluate import match_points
+from xtgeo.grid import pixel_size_m
 from xtgeo.model import Model
 from xtgeo.simulate import Conditions, sentinel1, write_scene
 
@@ -39,7 +40,7 @@ def lengths(model: Model, seed: int) -> np.ndarray:
         columns, rows = shapely.get_coordinates(found.geometry).T
         measured = []
         for extent.RARITY in RARITIES:
-            measured.append(extent.measured_lengths(scene, rows, columns, model.spec.gsd))
+            measured.append(extent.measured_lengths(scene, rows, columns, pixel_size_m(scene.grid)))
     ships = [ship for ship in sim.ships if ship.is_vessel]
     pairs = match_points(np.stack([rows, columns], 1), np.array([(s.row, s.column) for s in ships]).reshape(-1, 2), within=20).pairs
     said = np.stack([found["vessel_length_m"], *measured], 1)
@@ -54,7 +55,7 @@ def errors(said: np.ndarray, true: np.ndarray) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", type=int, default=16)
+    parser.add_argument("--scenes", type=int, default=16, help="At least two.")
     args = parser.parse_args()
     extent.LEAST_M = 0.0
     bundled = load_model("points-sar")

@@ -4,11 +4,13 @@
 
 FOLDER holds sen2ships, see examples/train_vessels_s2.py, whose recipe this is. All networks cost the same (5.4 to 5.6 GFLOP for
 544 x 544 px) and have one region encoder, which starts from that of `vessels-sar`: simulated radar, no port. `--folds 10` leaves
-one port out at a time. The threshold is the one that was fixed beforehand, 0.55, not chosen on what is judged.
+one port out at a time. The threshold is 0.55, the middle of those that the recipe tries, for every fold: nothing is chosen on what
+is judged but for the batch, which was tried on the first fold, and the least area, which is that of the recipe.
 
-Each fold's figures are kept in KEEP, where they are found again: folds may be computed one by one (`--only`), or by several
-processes. Prints one JSON object of the networks whose folds are complete: object F1 and pixel IoU of each port, their mean and
-standard deviation over ports, and F1 over all vessels together; "rule" is what is bright in the near infrared beside water.
+Each fold's figures are kept in KEEP, where they are found again (another recipe needs another folder): folds may be computed one
+by one (`--only`), or by several processes. Prints one JSON object of the networks whose folds are complete: object F1 and pixel
+IoU of each port, their mean and standard deviation over ports, and F1 over all vessels together; "rule" is what is bright in the
+near infrared beside water.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ def network(name: str) -> Model:
     net = Unet(f"tu-{BACKBONE}", 4, None, decoder_channels=(48, 24, 12, 6), in_channels=len(spec.bands), classes=1)
     nn.init.constant_(net.segmentation_head[0].bias, -2.0)
     start = build(spec, weights=known).regions.net.state_dict()
-    assert not net.encoder.model.load_state_dict(start, strict=False).unexpected_keys  # beyond these stages it has some unused
+    lost = net.encoder.model.load_state_dict(start, strict=False).unexpected_keys  # it has deeper stages, which it does not use
+    assert not lost
     return Model(net, replace(spec, backbone="", stride=32, margin=32))
 
 
@@ -117,7 +120,9 @@ def main() -> None:
             kept = args.keep / f"{name}-{args.steps}-{i}-of-{args.folds}.json"
             if not kept.exists() and i in (args.only or range(args.folds)):
                 figures = fold(name, ports, list(ports)[i :: args.folds], args.steps)
-                kept.write_text(json.dumps(figures))
+                half = kept.with_suffix(".part")
+                half.write_text(json.dumps(figures))
+                half.rename(kept)
                 print(name, i, figures, file=sys.stderr, flush=True)
             judged |= json.loads(kept.read_text()) if kept.exists() else {}
         if judged.keys() == ports.keys():

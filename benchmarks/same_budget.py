@@ -44,7 +44,7 @@ def unet(channels: int = 6) -> nn.Module:
 
 def fresh(name: str) -> Model:
     torch.manual_seed(0)
-    spec = replace(recipe.SPEC, name=name, context="attention" if name == "context" else "none")
+    spec = replace(recipe.SPEC, name=name, context="attention" if name == "context" else "none", measures=False)
     if name != "unet":
         model = Model(build(spec), spec)
         nn.init.constant_(model.net.head.answer.bias[:1], -4.0)  # centres are rare

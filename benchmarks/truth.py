@@ -20,6 +20,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -241,7 +242,9 @@ def main() -> None:
     models = {}
     for text in args.models:
         name, _, file = text.rpartition("=")
-        models[name or Path(file).stem] = load(file)
+        model = models[name or Path(file).stem] = load(file)
+        if model.spec.measures:
+            models[f"{name or Path(file).stem}, all lengths by its network"] = Model(model.net, replace(model.spec, measures=False))
     report = {"simulated": simulated(models, SEEDS[: args.scenes], args.side)} if args.scenes else {}
     if args.opensarship.is_dir():
         report["chips"] = chips(models, args.opensarship)

@@ -105,8 +105,9 @@ def points(grid, row, column):
     whole = (row.astype(int), column.astype(int), row, column)
     peaks = Peaks(*whole, np.full(len(row), 0.9), unknown, unknown, unknown, np.ones(len(row), bool))
     return describe_points(
-        peaks, grid, shape=tuple(grid.shape), gsd=10.0, sigma0_db={}, contrast_db=unknown, origin=Origin("s", "m", "1")
-    )
+        peaks, grid, shape=tuple(grid.shape), gsd=10.0, sigma0_db={}, contrast_db=unknown, measured_m=unknown,
+        origin=Origin("s", "m", "1"),
+    )  # fmt: skip
 
 
 def outlines(grid, *geometry):

@@ -59,6 +59,7 @@ def scattered(n=40, seed=0, scene_id="a", grid=UTM):
     )  # fmt: skip
     return describe_points(
         found, grid, shape=SHAPE, gsd=10.0, sigma0_db={"vh": rng.normal(-10, 3, n)}, contrast_db=rng.random(n),
+        measured_m=np.full(n, np.nan),
         origin=Origin(scene_id, "m", "1", 0.3, "c", moment(TIME if seed % 2 == 0 else None), "p", "s1a", None, 7),
     )  # fmt: skip
 

@@ -111,9 +111,10 @@ def peaks(**columns):
     return Peaks(*(np.array([v]) for v in {**base, **columns}.values()))
 
 
-def described(found, grid):
+def described(found, grid, measured_m=np.nan):
     return describe_points(
         found, grid, shape=(400, 400), gsd=10.0, sigma0_db={"vh": np.array([-8.5])}, contrast_db=np.array([17.25]),
+        measured_m=np.array([measured_m]),
         origin=Origin("s", "m", "1", 0.5),
     )  # fmt: skip
 
@@ -129,6 +130,8 @@ def test_what_is_no_vessel_neither_fishes_nor_has_a_vessels_length():
 def test_lengths_are_true_metres_where_the_pixels_are_not_the_models():
     grid = GeoBox((400, 400), Affine(20, 0, 500000, 0, -20, 4000000), "EPSG:32631")
     assert described(peaks(), grid)["vessel_length_m"][0] == pytest.approx(80.0, rel=1e-2)
+    assert described(peaks(), grid, 123.4)["vessel_length_m"][0] == 123.4
+    assert np.isnan(described(peaks(vessel=0.2), grid, 123.4)["vessel_length_m"][0])
     nowhere = GeoBox((400, 400), Affine(1, 0, 0, 0, 1, 0), None)
     assert np.isnan(described(peaks(), nowhere)["vessel_length_m"][0])
 

@@ -151,11 +151,12 @@ def test_a_scene_in_two_formats_is_counted_once_and_said(tmp_path):
         for suffix in (".gpkg", ".parquet"):
             write_result(tmp_path, name, found=found, suffix=suffix)
     other = read_tables(tmp_path / "a.gpkg")
-    moved = other.detections.assign(detect_scene_row=other.detections["detect_scene_row"] + 1)
+    moved = other.detections.assign(score=other.detections["score"] / 2)
     write_tables(replace(other, detections=moved), tmp_path / "c.gpkg")  # of another model
-    done = report(tmp_path, tmp_path / "r.html")
+    done = report([tmp_path, tmp_path / "a.gpkg"], tmp_path / "r.html")
     assert (done.scenes, done.objects) == (3, 24)
-    assert set(done.left_out) == {f"{n}.parquet holds {n} once more, as {n}.gpkg does" for n in "ab"}
+    twice = ("a.parquet", "a"), ("b.parquet", "b"), ("a.gpkg", "a")
+    assert set(done.left_out) == {f"{file} holds {n} once more, as {n}.gpkg does" for file, n in twice}
 
 
 def test_a_scene_of_which_only_the_run_is_known_is_reported(tmp_path):

@@ -487,7 +487,7 @@ def test_a_review_keeps_as_text_what_a_geopackage_has_no_type_for(tmp_path, scen
     n = len(frame)
     frame = frame.assign(
         half=np.full(n, 0.5, np.float16), took=pd.to_timedelta(np.arange(n), "s"), wave=np.full(n, 1 + 2j),
-        huge=np.full(n, 2**63 + 5, np.uint64), centre=frame.geometry.representative_point(),
+        huge=np.full(n, 2**63 + 5, np.uint64), small=np.full(n, 7, np.uint64), centre=frame.geometry.representative_point(),
     )  # fmt: skip
     frame.loc[frame.index[1], "took"] = pd.NaT
     overlay = read_overlay(frame, scene, SceneMap(scene).bounds)
@@ -496,7 +496,7 @@ def test_a_review_keeps_as_text_what_a_geopackage_has_no_type_for(tmp_path, scen
     review.mark({0: "true"})
     review.save()
     row, other = gpd.read_file(tmp_path / "r.gpkg", layer="labels").iloc[:2].to_dict("records")
-    assert (row["half"], row["wave"], row["huge"]) == (0.5, "(1+2j)", str(2**63 + 5))
+    assert (row["half"], row["wave"], row["huge"], row["small"]) == (0.5, "(1+2j)", str(2**63 + 5), 7)
     assert row["took"] == "0 days 00:00:00" and pd.isna(other["took"]) and row["centre"].startswith("POINT (")
 
 

@@ -23,13 +23,13 @@ import pyarrow
 import shapely
 
 from xtgeo.backscatter import backscatter, has_backscatter
-from xtgeo.choose import adapt
+from xtgeo.choose import LARGEST_RATIO, adapt
 from xtgeo.decode import SCORE_SCALE, Fragments, fragments, labels, quantise
 from xtgeo.detections import Detections, Origin, describe
 from xtgeo.engine import Engine, pick_device
 from xtgeo.errors import ModelError, OutputError, SceneError, XtgeoError
 from xtgeo.extent import measured_lengths
-from xtgeo.grid import is_georeferenced, pixel_size_m
+from xtgeo.grid import pixel_size_m
 from xtgeo.infer import Plan, plan, predict
 from xtgeo.item import check_item, describe_run, write_item
 from xtgeo.journal import DamagedJournal, Journal, is_placed
@@ -251,9 +251,9 @@ def detect(
         sigma0 = contrast = np.full((len(scene.bands), len(whole)), np.nan)
         if has_backscatter(scene):
             sigma0, contrast = call(backscatter, scene, whole.row, whole.column)
-        measured = np.full(len(whole), np.nan)
-        if spec.measures and has_backscatter(scene) and is_georeferenced(scene.grid):
-            pixel_m = float(np.mean(pixel_size_m(scene.grid)))
+        measured, pixel_m = np.full(len(whole), np.nan), pixel_size_m(scene.grid)
+        fits = all(1 / LARGEST_RATIO <= side / spec.gsd <= LARGEST_RATIO for side in pixel_m)
+        if spec.measures and fits and has_backscatter(scene):
             measured = call(measured_lengths, scene, whole.row, whole.column, pixel_m)
         detections = describe_points(
             whole,
@@ -462,7 +462,8 @@ def _run(
             "tile_px": how.nest.side,
             "context": context,
         }
-        seen = scene if not unreadable else with_holes(scene, [Window(m["y"], m["x"], m["h"], m["w"]) for m in unreadable])
+        holes = [Window(m["y"], m["x"], m["h"], m["w"]) for m in unreadable]
+        seen = with_holes(scene, holes) if on_error == "mask" else scene
         detections = overlay.mark(objects(seen, journal, _origin(scene, spec, config), call))
         footprint = _looked_at(journal, how.nest, area)
         run = {

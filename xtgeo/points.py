@@ -71,15 +71,15 @@ def describe_points(
     gsd: float,
     sigma0_db: dict[str, np.ndarray],
     contrast_db: np.ndarray,
-    measured_m: np.ndarray | float = np.nan,
+    measured_m: np.ndarray,
     origin: Origin,
 ) -> Detections:
     """Place and attributes of the points of a whole scene; geometry are points, x = column, y = row.
 
     shape: (height, width) of the scene in pixels. gsd: ground sample distance at which the model's lengths are metres; where
     the scene has another, they are scaled. sigma0_db, contrast_db: as `xtgeo.backscatter` gives them, by band, and of the band
-    where it is largest; bands other than vv and vh have no field. measured_m: lengths that
-    go before the model's; NaN where there is none.
+    where it is largest; bands other than vv and vh have no field. measured_m: lengths of
+    the same points in true metres that go before the model's; NaN where there is none.
     """
     n = len(peaks)
     # The last cell of an odd side reaches beyond the scene.

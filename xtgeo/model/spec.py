@@ -44,7 +44,7 @@ class Spec:
     blur: float = 0.0
     """By how much its outlines are longer than the objects in them, in metres; taken off the lengths of points."""
     measures: bool = False
-    """Task "detect", radar: whether the length of what looks 90 m long or longer is measured on the pixels, see `xtgeo.extent`."""
+    """Task "detect": whether lengths of long objects are measured, in radar scenes with pixels of about `gsd` (`xtgeo.extent`)."""
     separation: float = 60.0
     """Of points that are closer than this the best stays, in metres."""
     min_area: float = 0.0

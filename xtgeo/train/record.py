@@ -64,6 +64,7 @@ def enter(folder: Path, config: dict, *, resume: bool, overwrite: bool) -> None:
 def card(model: Model) -> str:
     """What there is to know of a trained model, in Markdown: what it takes and finds, where it comes from, how good it was."""
     spec, origin = model.spec, model.spec.provenance
+    start = f" It started from {origin['started_from']}." if "started_from" in origin else ""
     count = sum(p.numel() for p in model.net.parameters()) / 1e6
     figures = ", ".join(f"{k} {v:g}" for k, v in origin["chosen_on"].items() if k not in ("score", "threshold"))
     return "\n".join(
@@ -72,7 +73,7 @@ def card(model: Model) -> str:
             "",
             f"Finds {', '.join(spec.classes)} (task {spec.task}) in {' '.join(spec.bands)}, {spec.units}, {spec.gsd:g} m a pixel.",
             "",
-            f"**Network.** xT with {spec.backbone} as region encoder and context {spec.context}, {count:.1f} M weights.",
+            f"**Network.** xT with {spec.backbone} as region encoder and context {spec.context}, {count:.1f} M weights.{start}",
             "",
             f"**Data.** Learnt from {len(origin['trained_on'])} scenes: {', '.join(origin['trained_on'][:12])}. "
             f"Judged by {len(origin['judged_by'])}: {', '.join(origin['judged_by'][:12])}.",

@@ -324,6 +324,7 @@ def _finish(out: Path, folder: Path, training: SceneTraining, some: Sequence) ->
     best = load_model(folder / BEST)
     run = json.loads((folder / RUN).read_text())
     provenance = {
+        **best.spec.provenance,
         "trained_on": [Path(href).name for href, _, _ in run["config"]["learnt"]],
         "judged_by": [Path(href).name for href, _, _ in run["config"]["judged"]],
         "recipe": run["config"]["recipe"],

@@ -164,12 +164,11 @@ def _results(tables: list[tuple[Path, Tables]]) -> tuple[list[_Result], list[str
         for name in sorted(whole.scene_ids):
             own = whole.of_scene(name)
             ids = tuple(own.detections["detect_id"].astype(str))
-            where = own.detections[["detect_scene_row", "detect_scene_column"]].itertuples(index=False, name=None)
-            content = sorted(zip(ids, where, strict=True)) or file.stem  # in two formats, or copied
-            first = known.setdefault((name, str(content)), file)
-            if first != file:
-                twice[f"{file.name} holds {name} once more, as {first.name} does"] = None
+            key = name, _content(own) or file.stem  # in two formats, or copied
+            if key in known:
+                twice[f"{file.name} holds {name} once more, as {known[key].name} does"] = None
                 continue
+            known[key] = file
             placed = own.detections.crs is not None
             shapes, footprint = own.detections.geometry.values, own.scene_footprint.geometry.values
             if placed:
@@ -187,6 +186,13 @@ def _results(tables: list[tuple[Path, Tables]]) -> tuple[list[_Result], list[str
             run = json.loads(own.run.to_json(orient="records"))[0] if len(own.run) else {}
             results.append(_Result(name, file, objects, np.asarray(footprint, object), run, placed))
     return results, list(twice)
+
+
+def _content(tables: Tables) -> str:
+    """What tells objects of one run from those of another, whatever the format; "" where there are none."""
+    score = "presence_score" if tables.are_points else "score"
+    rows = zip(tables.detections["detect_id"].astype(str), tables.detections[score].round(4), strict=True)
+    return " ".join(f"{name} {value:.4f}" for name, value in sorted(rows))
 
 
 def _beside(xy: np.ndarray, middle: float) -> np.ndarray:

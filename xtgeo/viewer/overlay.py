@@ -166,6 +166,8 @@ def _storable(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
         kind = column.dtype
         if kind == np.float16:
             changed[name] = column.astype(np.float32)
+        elif kind.kind == "u" and kind.itemsize == 8 and not (column > np.iinfo(np.int64).max).any():
+            changed[name] = column.astype("Int64")
         elif (isinstance(kind, GeometryDtype) and name != own) or kind.kind in "cm" or (kind.kind == "u" and kind.itemsize == 8):
             changed[name] = column.astype(str).where(column.notna(), None)
     return frame.assign(**changed)
