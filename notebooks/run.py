@@ -48,11 +48,11 @@ def run(path: Path, folder: Path, *, small: bool = False, timeout: float = 1800)
     client.execute(env=env | ({"XTGEO_SMALL": "1"} if small else {}))
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            _shrink(output)
+            shrink(output)
     return notebook
 
 
-def _shrink(output: nbformat.NotebookNode) -> None:
+def shrink(output: nbformat.NotebookNode) -> None:
     """Text that a page shows better is left out; pictures become JPEGs of at most PICTURE_BYTES."""
     data = output.get("data", {})
     if "text/html" in data:
@@ -62,11 +62,13 @@ def _shrink(output: nbformat.NotebookNode) -> None:
     picture = Image.open(BytesIO(base64.b64decode(data.pop("image/png")))).convert("RGBA")
     paper = Image.new("RGB", picture.size, "white")
     paper.paste(picture, mask=picture)
-    for side, quality in ((900, 80), (800, 70), (700, 60), (600, 50), (500, 40)):
+    side, quality = 1000, 90
+    while True:
+        side, quality = max(100, side - 100), max(40, quality - 10)
         out, small = BytesIO(), paper.copy()
         small.thumbnail((side, side), Image.Resampling.LANCZOS)
         small.save(out, "JPEG", quality=quality, optimize=True)
-        if out.tell() <= PICTURE_BYTES:
+        if out.tell() <= PICTURE_BYTES or side == 100:
             break
     data["image/jpeg"] = base64.b64encode(out.getvalue()).decode()
     output["metadata"] = {}

@@ -1,15 +1,19 @@
 """Notebooks run from top to bottom, in reduced size, and are stored as they read well."""
 
+import base64
 import re
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 sys.path.insert(0, str(NOTEBOOKS))
-from run import PICTURE_BYTES, run  # noqa: E402
+from run import PICTURE_BYTES, run, shrink  # noqa: E402
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 each = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -55,3 +59,11 @@ def assert_reads_well(notebook):
         texts = [output.get("text", ""), *(v for k, v in output.get("data", {}).items() if k.startswith("text/"))]
         assert not MACHINE.search("".join(texts)), texts
         assert len(output.get("data", {}).get("image/jpeg", "")) < 1.5 * PICTURE_BYTES
+
+
+def test_a_picture_that_hardly_compresses_is_made_small_enough():
+    out = BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (1000, 1200, 3), np.uint8)).save(out, "PNG")
+    output = nbformat.v4.new_output("display_data", {"image/png": base64.b64encode(out.getvalue()).decode()})
+    shrink(output)
+    assert 10_000 < len(base64.b64decode(output["data"]["image/jpeg"])) <= PICTURE_BYTES
