@@ -134,6 +134,7 @@ def test_a_region_encoder_starts_from_a_bundled_model_or_a_file(archive):
     assert all(torch.equal(own[key], value) for key, value in theirs.items() if key != "conv_stem.weight")
     first = save_model(model, archive / "first.safetensors")
     again, *_ = ready(archive, weights=str(first), backbone="mobilenetv4_conv_small", bands="vv")
+    assert [m.spec.provenance["started_from"] for m in (model, again)] == ["vessels-sar", "first.safetensors"]
     assert torch.equal(again.net.regions.net.state_dict()["conv_stem.weight"], own["conv_stem.weight"])
     with pytest.raises(ModelError, match="take the backbone that these weights were trained for"):
         ready(archive, weights="vessels-sar")

@@ -75,7 +75,7 @@ def prepare(
     known += read_labels(judged, expand(val_labels or labels), column=column, ignore=ignore) if judged else []
     if start:
         model = load_model(start)
-        spec = replace(model.spec, name=name, provenance={"started_from": start}, measures=False)
+        spec = replace(model.spec, name=name, provenance={}, measures=False)
         if spec.task != task:
             raise LabelError(f"{start} is a model to {spec.task}, not to {task}: give --task {spec.task} or another --start")
         if classes and tuple(classes) != spec.classes:
@@ -88,7 +88,8 @@ def prepare(
             known = [replace(k, names=np.where(k.names == "", "", names[0]).astype(object)) for k in known]
         spec = _spec(learnt, known, task, names, name=name, backbone=backbone, context=context, region=region, span=span)
         model = Model(build(spec, weights=weights_path(weights) if weights in bundled() else weights), spec)
-        spec = replace(spec, provenance={"started_from": weights} if weights else {})
+    if origin := start or weights:
+        spec = replace(spec, provenance={"started_from": Path(origin).name})
     grounds = label(every, known, spec, shore=[_shore(land, scene) for scene in every])
     if judged:
         return Model(model.net, spec), grounds[: len(learnt)], grounds[len(learnt) :]
