@@ -1,6 +1,6 @@
 """Sentinel-2 ports that a model has not seen: trained on the others, fold by fold, every port judged once.
 
-    python benchmarks/ports.py FOLDER KEEP [--folds 5] [--steps 800] [--networks attention none unet] [--only 0 1 2 3 4]
+    python benchmarks/ports.py FOLDER KEEP [--folds 5] [--steps 800] [--batch 2] [--networks attention none unet] [--only 0 1]
 
 FOLDER holds sen2ships, see examples/train_vessels_s2.py, whose recipe this is. All networks cost the same (5.4 to 5.6 GFLOP for
 544 x 544 px) and have one region encoder, which starts from that of `vessels-sar`: simulated radar, no port. `--folds 10` leaves
@@ -39,8 +39,6 @@ import train_vessels_s2 as recipe  # noqa: E402
 
 THRESHOLD = 0.55
 BACKBONE, START = "mobilenetv4_conv_small", "vessels-sar"
-BATCH = 2
-"""Half of the recipe's: for the same pixels twice the steps, which learnt more in a first trial."""
 
 
 def network(name: str) -> Model:
@@ -79,12 +77,12 @@ def judge(said: np.ndarray, port: tuple) -> dict[str, float]:
     }
 
 
-def fold(name: str, ports: dict[str, tuple], apart: list[str], steps: int) -> dict[str, dict]:
+def fold(name: str, ports: dict[str, tuple], apart: list[str], steps: int, batch: int) -> dict[str, dict]:
     model, rng = network(name), np.random.default_rng(0)
     spec = model.spec
-    samples = [recipe.sample(*port[:2], spec, rng) for key, port in ports.items() if key not in apart]
+    samples = recipe.held([recipe.sample(*port[:2], spec, rng) for key, port in ports.items() if key not in apart])
     augment = Augment(turn=180, scale=1.4, mirror=True, gain=0.15, shift=0.35, noise=0.1)
-    batches = crops(samples, recipe.SIDE + 2 * spec.margin, BATCH, rng, centred=0.85, augment=augment)
+    batches = crops(samples, recipe.SIDE + 2 * spec.margin, batch, rng, centred=0.85, augment=augment)
     trained = fit(model, batches, steps=steps, lr=2e-3, average=0.99)
     return {key: judge(vessels_of(trained, ports[key][0]), ports[key]) for key in apart}
 
@@ -106,20 +104,21 @@ def main() -> None:
     parser.add_argument("keep", type=Path)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--networks", nargs="*", default=["attention", "none", "unet"])
     parser.add_argument("--only", nargs="+", type=int, help="Folds to compute now; default: all.")
     args = parser.parse_args()
     keep_freed_memory()
     args.keep.mkdir(parents=True, exist_ok=True)
     ports = {tif.stem: recipe.read_port(tif) for tif in sorted(args.folder.glob("*.tif"))}
-    report: dict = {"steps": args.steps, "folds": args.folds, "threshold": THRESHOLD}
+    report: dict = {"steps": args.steps, "batch": args.batch, "folds": args.folds, "threshold": THRESHOLD}
     report["rule"] = summary({key: judge(bright_on_water(port[0]), port) for key, port in ports.items()})
     for name in args.networks:
         judged: dict[str, dict] = {}
         for i in range(args.folds):
-            kept = args.keep / f"{name}-{args.steps}-{i}-of-{args.folds}.json"
+            kept = args.keep / f"{name}-{args.steps}x{args.batch}-{i}-of-{args.folds}.json"
             if not kept.exists() and i in (args.only or range(args.folds)):
-                figures = fold(name, ports, list(ports)[i :: args.folds], args.steps)
+                figures = fold(name, ports, list(ports)[i :: args.folds], args.steps, args.batch)
                 half = kept.with_suffix(".part")
                 half.write_text(json.dumps(figures))
                 half.rename(kept)

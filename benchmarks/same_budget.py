@@ -1,6 +1,6 @@
 """Three networks of equal cost on the same crops for the same number of steps: a plain U-Net, xT without context, xT with context.
 
-    python benchmarks/same_budget.py FOLDER [--steps 1500] [--only unet none context]
+    python benchmarks/same_budget.py FOLDER [--steps 1500] [--only unet none context] [--pool POOL]
     python benchmarks/truth.py --models cfar FOLDER/unet.safetensors FOLDER/none.safetensors FOLDER/context.safetensors
 
 All start from fresh weights and see the same stream of simulated scenes, the one that `points-sar` is trained on. The U-Net
@@ -28,6 +28,7 @@ from xtgeo.train import Augment, centre_loss, fit, from_crops
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import train_points_sar as recipe  # noqa: E402
 import train_vessels_sar as outlines  # noqa: E402
+from sar_pool import pooled  # noqa: E402
 
 NAMES = ("unet", "none", "context")
 DENSITY = (2, 40)
@@ -69,7 +70,7 @@ def cost(model: Model) -> dict:
     return {"gflop": round(flops.get_total_flops() / 1e9, 2), "seconds": round(min(times), 3)}
 
 
-def train(name: str, folder: Path, steps: int, scenes: list) -> dict:
+def train(name: str, folder: Path, steps: int, scenes: list, pool: Path | None) -> dict:
     best: dict = {"f1": -1.0}
 
     def report(step: int, loss: float, model: Model) -> None:
@@ -82,7 +83,10 @@ def train(name: str, folder: Path, steps: int, scenes: list) -> dict:
 
     augment = Augment(reverse=True, gain=0.05, shift=0.25, noise=0.05, missing=(0.2, 0.2))
     model = fresh(name)
-    stream = outlines.batches(model.spec, augment, 7, DENSITY, sample=recipe.sample, long=recipe.LONG)
+    if pool:
+        stream = pooled(pool, model.spec, augment, 7)
+    else:
+        stream = outlines.batches(model.spec, augment, 7, DENSITY, sample=recipe.sample, long=recipe.LONG)
     fit(model, stream, steps=steps, lr=2e-3, average=0.995, learn=from_crops(centre_loss), every=max(1, steps // 3), report=report)
     return {**best, **cost(fresh(name))}
 
@@ -92,10 +96,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES))
+    parser.add_argument("--pool", type=Path, help="Scenes of examples/sar_pool.py, in crops of 1,024 px; default: new ones, 512.")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     scenes = [sentinel1((1536, 1536), seed=900 + i) for i in range(16)]
-    report = {"steps": args.steps, **{name: train(name, args.folder, args.steps, scenes) for name in args.only}}
+    report = {"steps": args.steps, **{name: train(name, args.folder, args.steps, scenes, args.pool) for name in args.only}}
     print(json.dumps(report, indent=1))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,11 +37,15 @@ THRESHOLDS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6)
 
 
 def sample(scene: SimulatedScene, spec: Spec, rng: np.random.Generator) -> Sample:
-    """As for outlines; fixed objects are objects too. What nobody can see is neither right nor wrong."""
-    base = outlines.sample(scene, spec, rng)
+    """As for outlines; fixed objects are objects too."""
+    return replace(outlines.sample(scene, spec, rng), target=planes(scene))
+
+
+def planes(scene: SimulatedScene) -> np.ndarray:
+    """Target of `centre_loss`. What nobody can see is neither right nor wrong."""
     seen = [s for s in scene.ships if s.detectable]
     hidden = burn([], scene.valid.shape, ignored=[s.outline for s in scene.ships if not s.detectable]) > 0
-    planes = centre_planes(
+    return centre_planes(
         scene.valid.shape,
         [s.row for s in seen],
         [s.column for s in seen],
@@ -49,7 +54,6 @@ def sample(scene: SimulatedScene, spec: Spec, rng: np.random.Generator) -> Sampl
         length_m=[s.length_m if s.is_vessel else None for s in seen],
         ignored=hidden,
     )
-    return replace(base, target=planes)
 
 
 def score(model: Model, scenes: list[SimulatedScene]) -> dict[float, dict[str, float]]:
@@ -94,6 +98,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=375)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--pool", type=Path, help="Scenes of sar_pool.py, in larger crops; default: new ones all the time.")
     args = parser.parse_args()
     keep_freed_memory()
     torch.manual_seed(args.seed)
@@ -123,8 +129,13 @@ def main() -> None:
                 save_model(final, args.out, dtype=torch.float16)
 
     augment = Augment(reverse=True, gain=0.05, shift=0.25, noise=0.05, missing=(0.2, 0.2))
-    stream = outlines.batches(SPEC, augment, args.seed + 3, (2, 16), sample=sample, long=LONG)
-    fit(model, stream, steps=args.steps, lr=1.5e-3, learn=from_crops(centre_loss), every=args.every, report=report)
+    if args.pool:
+        from sar_pool import pooled
+
+        stream = pooled(args.pool, SPEC, augment, args.seed + 3)
+    else:
+        stream = outlines.batches(SPEC, augment, args.seed + 3, (2, 16), sample=sample, long=LONG)
+    fit(model, stream, steps=args.steps, lr=args.lr, learn=from_crops(centre_loss), every=args.every, report=report)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -138,6 +139,8 @@ def main() -> None:
     parser.add_argument("--head-dim", type=int, default=SPEC.head_dim)
     parser.add_argument("--every", type=int, default=500, help="Steps between looks at the chosen scenes.")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--lr", type=float, help="Default: 2e-3, or 1.5e-3 with --start.")
+    parser.add_argument("--pool", type=Path, help="Scenes of sar_pool.py, in larger crops; default: new ones all the time.")
     args = parser.parse_args()
     keep_freed_memory()
     torch.manual_seed(args.seed)
@@ -166,11 +169,16 @@ def main() -> None:
     model, fitting = Model(build(spec), spec), {"steps": args.steps, "every": args.every, "report": report}
     if args.start:
         model.net.load_state_dict(load_model(args.start).net.state_dict())
-        loss = partial(focal_dice, gamma=1.0, alpha=0.5, typical=80.0)
-        fit(model, batches(spec, augment, args.seed + 1, (2, 12)), lr=1.5e-3, learn=from_crops(loss), **fitting)
+        loss, lr, seed, density = partial(focal_dice, gamma=1.0, alpha=0.5, typical=80.0), 1.5e-3, args.seed + 1, (2, 12)
     else:
-        loss = partial(focal_dice, gamma=1.5, alpha=0.6, typical=80.0)
-        fit(model, batches(spec, augment, args.seed, (4, 60)), lr=2e-3, learn=from_crops(loss), **fitting)
+        loss, lr, seed, density = partial(focal_dice, gamma=1.5, alpha=0.6, typical=80.0), 2e-3, args.seed, (4, 60)
+    if args.pool:
+        from sar_pool import pooled
+
+        stream = pooled(args.pool, spec, augment, seed)
+    else:
+        stream = batches(spec, augment, seed, density)
+    fit(model, stream, lr=args.lr or lr, learn=from_crops(loss), **fitting)
 
 
 if __name__ == "__main__":

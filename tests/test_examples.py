@@ -66,3 +66,25 @@ def test_context_is_shut_off_and_compared(tmp_path):
     write_scene(sentinel1((400, 420), seed=5, density=30, land=False), tmp_path / "one.tif")
     said = example("context", tmp_path / "one.tif")
     assert re.search(r"\d+ objects with context, \d+ without; \d+ are the same", said)
+
+
+def test_networks_learn_from_a_pool_of_simulated_scenes(tmp_path, monkeypatch):
+    """Vessels and centres from the same scenes; a pool that is there is not simulated again."""
+    pytest.importorskip("lightning")
+    from xtgeo.train import SAR
+
+    words = tmp_path / "pool", "--scenes", 2, "--side", 640, "--workers", 2
+    assert example("sar_pool", *words).startswith("2 scenes in")
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "pool").iterdir()}
+    example("sar_pool", *words)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "pool").iterdir()} == written and len(written) == 2
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import sar_pool
+    import train_points_sar
+    import train_vessels_sar
+
+    for recipe, planes in ((train_points_sar, (4,)), (train_vessels_sar, ())):
+        data, valid, target = next(sar_pool.pooled(tmp_path / "pool", recipe.SPEC, SAR, 0, side=256))
+        side = 256 + 2 * recipe.SPEC.margin
+        assert data.shape == (4, 2, side, side) and target.shape == (4, *planes, side, side)
+        assert -2 < data[valid.expand(2, 4, side, side).swapaxes(0, 1)].mean() < 2 and (target == 1).any()

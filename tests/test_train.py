@@ -12,6 +12,7 @@ from xtgeo.train import (
     IGNORE,
     Area,
     Augment,
+    Held,
     Sample,
     answer,
     centre_loss,
@@ -63,6 +64,29 @@ def test_crops_keep_truth_on_what_is_bright_and_ignore_what_lies_outside(augment
 def test_the_same_seed_gives_the_same_crops():
     a, b = (next(crops([sample()], 40, 4, np.random.default_rng(3), augment=Augment(turn=20))) for _ in range(2))
     assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("augment", [Augment(mirror=True, gain=0.1, shift=0.2), Augment(turn=180, scale=1.3)])
+@pytest.mark.parametrize("scene", ["outlines", "centres"])
+def test_a_scene_held_on_a_device_gives_the_same_crops(scene, augment, device):
+    """As 16-bit numbers, which half the memory holds; windows reach over the border."""
+    one = sample() if scene == "outlines" else ships()
+    one = replace(one, data=one.data.astype(np.float16))
+    a, b = (next(crops([g], 64, 6, np.random.default_rng(5), augment=augment)) for g in (one, Held(one, device)))
+    assert {t.device.type for t in b} == {device} and b[0].dtype == torch.float32
+    assert torch.allclose(a[0], b[0].cpu(), atol=1e-4)
+    assert (a[1] == b[1].cpu()).float().mean() > 0.999 and (a[2] == b[2].cpu()).float().mean() > 0.999
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_noise_on_a_device_comes_from_the_seed_too(device):
+    held = Held(sample(), device)
+    a, b, c = (next(crops([held], 40, 2, np.random.default_rng(s), augment=Augment(noise=0.5)))[0] for s in (3, 3, 4))
+    assert torch.equal(a, b) and not torch.equal(a, c)
 
 
 def test_ignored_pixels_change_no_loss_and_right_answers_cost_least():

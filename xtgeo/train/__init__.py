@@ -1,6 +1,6 @@
 """Training: samples and crops, losses, the loop. `xtgeo.train.raster` makes targets of outlines and needs rasterio."""
 
-from xtgeo.train.data import IGNORE, OPTICAL, SAR, Augment, Crops, Sample, Sampling, centre_planes, crops
+from xtgeo.train.data import IGNORE, OPTICAL, SAR, Augment, Crops, Held, Sample, Sampling, centre_planes, crops
 from xtgeo.train.learn import Area, Learn, from_areas, from_boxes, from_crops
 from xtgeo.train.loop import Training, answer, fit
 from xtgeo.train.losses import centre_loss, focal_dice
@@ -12,6 +12,7 @@ __all__ = [
     "Area",
     "Augment",
     "Crops",
+    "Held",
     "Learn",
     "Sample",
     "Sampling",

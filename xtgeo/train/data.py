@@ -19,7 +19,7 @@ from xtgeo.window import Window
 IGNORE = 255
 """Target value of pixels that are neither right nor wrong."""
 
-Cut = tuple[np.ndarray, np.ndarray, np.ndarray]
+Cut = tuple[np.ndarray, np.ndarray, np.ndarray] | tuple[Tensor, Tensor, Tensor]
 """Normalised data (c, h, w) float32, valid (h, w), target ([t,] h, w) uint8 of a window; beyond the scene invalid and ignored."""
 
 
@@ -76,6 +76,27 @@ class Sample:
             here, there = inside.slices, inside.shift(-window.y, -window.x).slices
             data[:, *there], valid[there] = self.data[:, *here], self.valid[here]
             target[..., *there] = np.where(self.valid[here], self.target[..., *here], IGNORE)
+        return data, valid, target
+
+
+class Held:
+    """A `Sample` on a device, where its crops are cut and changed too."""
+
+    def __init__(self, sample: Sample, device: str | torch.device):
+        self.area, self.centres, self.kinds, self.shore = sample.area, sample.centres, sample.kinds, sample.shore
+        self._data, self._valid, self._target = (
+            torch.from_numpy(a).to(device) for a in (sample.data, sample.valid, sample.target)
+        )
+
+    def cut(self, window: Window) -> tuple[Tensor, Tensor, Tensor]:
+        data = self._data.new_zeros((len(self._data), *window.shape), dtype=torch.float32)
+        valid = self._valid.new_zeros(window.shape)
+        target = self._target.new_full((*self._target.shape[:-2], *window.shape), IGNORE)
+        inside = window & self.area
+        if inside:
+            here, there = inside.slices, inside.shift(-window.y, -window.x).slices
+            data[:, *there], valid[there] = self._data[:, *here], self._valid[here]
+            target[..., *there] = torch.where(self._valid[here], self._target[..., *here], IGNORE)
         return data, valid, target
 
 
@@ -159,7 +180,7 @@ class Crops(torch.utils.data.Dataset):
             data, valid, target = ground.cut(Window(int(y) - reach // 2, int(x) - reach // 2, reach, reach))
             if valid.any():
                 break
-        return _transform(*(torch.from_numpy(a) for a in (data, valid, target)), self.side, rng, self.augment)
+        return _transform(*(torch.as_tensor(a) for a in (data, valid, target)), self.side, rng, self.augment)
 
     def place(self, rng: np.random.Generator) -> tuple[Ground, float, float]:
         """Where a crop lies: what it is cut from, row and column of its middle."""
@@ -183,7 +204,7 @@ def crops(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Endless batches of `Crops`: (count, c, side, side), valid (count, side, side), target (count, [t,] side, side).
 
-    `centred` of the crops lie around one of the centres; the rest fall anywhere.
+    `centred` of the crops lie around one of the centres; the rest fall anywhere. Crops of `Held` scenes are made on their device.
     """
     source = Crops(grounds, side, sampling=Sampling(centred), augment=augment)
     while True:
@@ -202,17 +223,25 @@ def _transform(data: Tensor, valid: Tensor, target: Tensor, side: int, rng: np.r
     c = len(data)
     gain, shift = 1 + rng.uniform(-a.gain, a.gain, (c, 1, 1)), rng.uniform(-a.shift, a.shift, (c, 1, 1))
     common = rng.uniform(-a.shift, a.shift)
-    data = data * torch.from_numpy(gain).float() + torch.from_numpy((shift + common) / 2).float()
+    data = data * torch.from_numpy(gain).to(data) + torch.from_numpy((shift + common) / 2).to(data)
     if a.noise:
-        data = data + float(rng.uniform(0, a.noise)) * torch.from_numpy(rng.standard_normal(data.shape, np.float32))
+        data = data + float(rng.uniform(0, a.noise)) * _normal(data, rng)
     if a.haze:
         data = _haze(data, a.haze, int(rng.integers(2**31)))
     if any(a.missing):
         gone = rng.random(c) < np.array(a.missing)
         if gone.all():
             gone[rng.integers(c)] = False
-        data[torch.from_numpy(gone)] = 0.0
+        data[torch.from_numpy(gone).to(data.device)] = 0.0
     return data * valid, valid, target
+
+
+def _normal(like: Tensor, rng: np.random.Generator) -> Tensor:
+    """White noise: on a processor numpy's, elsewhere the device's own from a seed of `rng`."""
+    if like.device.type == "cpu":
+        return torch.from_numpy(rng.standard_normal(like.shape, np.float32))
+    generator = torch.Generator(like.device).manual_seed(int(rng.integers(2**31)))
+    return torch.randn(like.shape, generator=generator, device=like.device)
 
 
 def _warp(data: Tensor, valid: Tensor, target: Tensor, side: int, rng: np.random.Generator, a: Augment):
@@ -220,7 +249,7 @@ def _warp(data: Tensor, valid: Tensor, target: Tensor, side: int, rng: np.random
     turn = np.deg2rad(rng.uniform(-a.turn, a.turn))
     zoom = a.scale ** rng.uniform(-1, 1) * side / data.shape[-1]
     back = zoom * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])  # to a place in what was cut
-    theta = torch.from_numpy(np.pad(back, ((0, 0), (0, 1)))).float()[None]
+    theta = torch.from_numpy(np.pad(back, ((0, 0), (0, 1)))).to(data)[None]
     grid = F.affine_grid(theta, [1, 1, side, side], align_corners=False)
     weight = valid[None].float()
     warped = F.grid_sample(torch.cat([data * weight, weight])[None], grid, align_corners=False)[0]
@@ -238,8 +267,8 @@ def _move_centres(target: Tensor, planes: Tensor, forth: np.ndarray) -> Tensor:
     y, x = (target[0] == 1).nonzero(as_tuple=True)
     planes = torch.where(planes[:1] == IGNORE, planes, 0)
     old, side = target.shape[-1], planes.shape[-1]
-    place = forth @ np.stack([(2 * x.numpy() + 1) / old - 1, (2 * y.numpy() + 1) / old - 1])
-    column, row = (torch.from_numpy(np.floor((p + 1) / 2 * side)).long() for p in place)
+    place = forth @ np.stack([(2 * x.cpu().numpy() + 1) / old - 1, (2 * y.cpu().numpy() + 1) / old - 1])
+    column, row = (torch.from_numpy(np.floor((p + 1) / 2 * side)).long().to(target.device) for p in place)
     there = (row >= 0) & (row < side) & (column >= 0) & (column < side)
     row, column, y, x = (i[there] for i in (row, column, y, x))
     planes[:, row, column] = torch.where(planes[0, row, column] == IGNORE, planes[:, row, column], target[:, y, x])
