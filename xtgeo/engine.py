@@ -101,7 +101,7 @@ def choose_engine(
         workers = n if device == "cpu" and parallel else 1
         return Engine(device, "fp32", False, workers, keep_memory=keep_freed_memory())
     if device == "cuda":
-        fast = torch.cuda.is_bf16_supported() if dtype == "auto" else dtype == "bf16"
+        fast = bf16_pays("cuda") if dtype == "auto" else dtype == "bf16"
         return Engine("cuda", "bf16" if fast else "fp32", True, 1, n, 16, False)
     keep_freed_memory(False)  # an earlier run in this process may have set it: every choice starts from the same place
     best = Engine("cpu", "fp32" if dtype == "auto" else dtype, True, 1, 1, keep_memory=False)

@@ -138,7 +138,7 @@ def _replay(nest: Nest, seed: int, share: float, value: Callable[[Tile], Tensor]
 @contextmanager
 def _same_draws(seed: int, tile: Tile) -> Iterator[None]:
     """Random numbers within are the same whenever this tile is computed; those outside go on as if nothing had been drawn."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(range(torch.cuda.device_count())):  # of all, named: torch warns where it has to guess them
         torch.manual_seed((seed << 32) + tile.index)
         yield
 
