@@ -184,12 +184,12 @@ def quiet() -> Iterator[None]:
 
 @torch.inference_mode()
 def answer(model: Model, data: Tensor, valid: Tensor) -> Tensor:
-    """What the model answers for a whole small scene, (k, h / s, w / s): data (c, h, w) in its units, valid (h, w).
+    """What the model answers for a whole small scene, (k, h / s, w / s) on the CPU: data (c, h, w) in its units, valid (h, w).
 
-    Tile by tile with the model's own span, so that context reaches as far as it will in use; h and w multiples of s, the
-    side of what one answer is for (1 for pixels).
+    Model and data may be on any device. Tile by tile with the model's own span, so that context reaches as far as it will in
+    use; h and w multiples of s, the side of what one answer is for (1 for pixels).
     """
-    spec, s = model.spec, model.cell_px
+    spec, s, device = model.spec, model.cell_px, model.mean.device
     sides = (spec.margin,) * 4
     data, valid = F.pad(data, sides)[None], F.pad(valid, sides)[None]
     shape = data.shape[-2] - 2 * spec.margin, data.shape[-1] - 2 * spec.margin
@@ -198,5 +198,5 @@ def answer(model: Model, data: Tensor, valid: Tensor) -> Tensor:
         seen = (..., *tile.full.shift(spec.margin, spec.margin).slices)
         core = tile.core
         cells = Window(core.y // s, core.x // s, core.h // s, core.w // s)
-        out[(..., *cells.slices)] = model(data[seen], valid[seen])[0, -spec.answers :]
+        out[(..., *cells.slices)] = model(data[seen].to(device), valid[seen].to(device))[0, -spec.answers :].cpu()
     return out
