@@ -1,9 +1,11 @@
 """What the pipeline costs over the network alone, how fast it is, and whether memory grows with the scene.
 
     python benchmarks/pipeline.py [--rounds 3] [--small]
+    python benchmarks/pipeline.py --device cuda --no-memory --rounds 2 --dtypes bf16 fp32 --out .parquet
 
 Prints one JSON object. Wall times are compared within one run, in interleaved rounds; memory is the peak of a process
-of its own over what it held before `segment` (interpreter, libraries and weights).
+of its own over what it held before `segment` (interpreter, libraries and weights). The forward passes alone find the tiles'
+pixels in memory; on a GPU these go there and scores come back, as in the job.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ def make_scene(path: Path, shape: tuple[int, int]) -> Path:
         "driver": "GTiff", "dtype": "float32", "count": 2, "height": shape[0], "width": shape[1],
         "crs": "EPSG:32631", "transform": rasterio.Affine(10, 0, 500000, 0, -10, 5000000), "tiled": True,
         "blockxsize": 512, "blockysize": 512, "compress": "deflate", "predictor": 3, "nodata": -32768,
-        "BIGTIFF": "YES", "num_threads": 2,
+        "BIGTIFF": "YES", "num_threads": "ALL_CPUS",
     }  # fmt: skip
     with rasterio.Env(GDAL_CACHEMAX=64), rasterio.open(path, "w", **profile) as file:
         file.descriptions, file.units = ("vv", "vh"), ("dB", "dB")
@@ -54,7 +56,8 @@ def make_scene(path: Path, shape: tuple[int, int]) -> Path:
 def forward_alone(model, scene, nest: Nest, engine: Engine) -> float:
     """Seconds for the network alone over the same tiles with the same engine; their pixels lie in memory."""
     ready, tiles = prepare(model, engine), list(nest)
-    blocks = [scene.read(tile.full) for tile in tiles]
+    with ThreadPoolExecutor(4) as pool:
+        blocks = list(pool.map(lambda tile: scene.read(tile.full), tiles))
 
     def one(block) -> None:
         run(ready, torch.from_numpy(block.data)[None], torch.from_numpy(block.valid)[None])
@@ -66,12 +69,19 @@ def forward_alone(model, scene, nest: Nest, engine: Engine) -> float:
         return time.perf_counter() - start
 
 
-def wall(path: Path, folder: Path, rounds: int) -> dict:
+def wall(
+    path: Path, folder: Path, rounds: int, *, device: str = "auto", dtype: str = "auto", out: str = ".gpkg"
+) -> dict:
     """Wall time of the whole job over that of the forward passes."""
     scene, model = open_scene(path), load_model("vessels-sar")
     whole, alone, share = [], [], []
+    if device == "cuda":  # the first use of a device pays for its libraries
+        side = model.spec.region * model.spec.span + 2 * model.spec.margin
+        ready = prepare(model, Engine(device, "fp32" if dtype == "fp32" else "bf16", True, 1, 1, 16))
+        for _ in range(3):
+            run(ready, torch.zeros(1, len(model.spec.bands), side, side), torch.ones(1, side, side, dtype=torch.bool))
     for i in range(rounds):
-        result = segment(scene, model, out=folder / f"{i}.gpkg")
+        result = segment(scene, model, device=device, dtype=dtype, out=folder / f"{dtype}-{i}{out}")
         engine = Engine(**result.summary.engine)
         nest = Nest(scene.shape, model.spec.region, result.summary.tile_px // model.spec.region, model.spec.margin)
         whole.append(result.summary.seconds)
@@ -120,6 +130,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--small", action="store_true", help="A ninth of the area, to see that it runs.")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="Of the wall times.")
+    parser.add_argument("--dtypes", nargs="+", choices=("auto", "bf16", "fp32"), default=["auto"], help="Of the wall times.")
+    parser.add_argument("--out", default=".gpkg", help="Extension of the file of outlines.")
+    parser.add_argument("--no-memory", action="store_true", help="Wall times alone.")
     args = parser.parse_args()
     shrink = 3 if args.small else 1
     spawn = multiprocessing.get_context("spawn")
@@ -127,17 +141,24 @@ def main() -> None:
         folder = Path(name)
         sides = [12288 // shrink, 24576 // shrink]
         peaks = []
-        for side in sides:
+        for side in [] if args.no_memory else sides:
             path, queue = make_scene(folder / f"{side}.tif", (side, side)), spawn.Queue()
             process = spawn.Process(target=memory, args=(str(path), str(folder / f"{side}.gpkg"), queue))
             process.start()
             peaks.append(queue.get())
             process.join()
             path.unlink()
-        growth = peaks[1]["peak_over_held_mb"] / peaks[0]["peak_over_held_mb"]
         path = make_scene(folder / "scene.tif", (10_000 // shrink, 12_000 // shrink))
-        times = wall(path, folder, args.rounds)
-    print(json.dumps({"wall": times, "memory": peaks, "memory_growth_4x_area": round(growth, 3)}, indent=1))
+        report: dict = {}
+        for dtype in args.dtypes:
+            times = wall(path, folder, args.rounds, device=args.device, dtype=dtype, out=args.out)
+            report["wall" if len(args.dtypes) == 1 else f"wall, {dtype}"] = times
+    if args.device == "cuda":
+        report["device"] = torch.cuda.get_device_name()
+    if peaks:
+        growth = peaks[1]["peak_over_held_mb"] / peaks[0]["peak_over_held_mb"]
+        report |= {"memory": peaks, "memory_growth_4x_area": round(growth, 3)}
+    print(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":
