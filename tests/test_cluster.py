@@ -229,6 +229,22 @@ def test_workers_that_have_gpus_to_give_are_asked_for_one(model):
         assert Cluster.of(client, model, "gpu")._has_gpu_resource()
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("context", ["tile", "scene"])
+def test_workers_with_a_gpu_give_what_one_gpu_gives_alone(path, context):
+    """The worker is a process of its own, with the resource `GPU`."""
+    scene, vessels = open_scene(path), load_model("vessels-sar")
+    alone = segment(scene, vessels, device="cuda", dtype="fp32", context=context, threshold=0.01)
+    apart = {"threads_per_worker": 1, "processes": True, "protocol": "tcp", "host": "127.0.0.1", "dashboard_address": None}
+    with LocalCluster(n_workers=1, memory_limit=0, resources={"GPU": 1}, **apart) as local:
+        with Client(local, set_as_default=False) as client:
+            away = segment(
+                scene, vessels, client=client, device="cuda", dtype="fp32", context=context, threshold=0.01
+            )
+    assert away.summary.engine["device"] == alone.summary.engine["device"] == "cuda"
+    assert away.summary.objects == alone.summary.objects > 0
+
+
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense", "tcp://no.such.host.invalid:8786"])
 def test_no_scheduler_is_one_line(address, monkeypatch):
     monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 1)

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from xtgeo.errors import TrainError
 from xtgeo.model import Model
@@ -108,10 +109,11 @@ class Training(L.LightningModule):
 @torch.no_grad()
 def move_average(mean: nn.Module, model: nn.Module, decay: float) -> None:
     """Moves every number of `mean` towards that of `model`."""
-    for a, b in zip(mean.state_dict().values(), model.state_dict().values(), strict=True):
-        if a.is_floating_point():
-            a.lerp_(b, 1 - decay)
-        else:
+    pairs = list(zip(mean.state_dict().values(), model.state_dict().values(), strict=True))
+    floats = [pair for pair in pairs if pair[0].is_floating_point()]
+    get_ema_multi_avg_fn(decay)(*(list(side) for side in zip(*floats, strict=True)), None)
+    for a, b in pairs:
+        if not a.is_floating_point():
             a.copy_(b)
 
 
