@@ -1,6 +1,6 @@
 """Sentinel-2 ports that a model has not seen: trained on the others, fold by fold, every port judged once.
 
-    python benchmarks/ports.py FOLDER KEEP [--folds 5] [--steps 800] [--batch 2] [--networks attention none unet] [--only 0 1]
+    python benchmarks/ports.py FOLDER KEEP [--folds 5] [--steps 800] [--batch 2] [--dark 0.03] [--networks attention none unet]
 
 FOLDER holds sen2ships, see examples/train_vessels_s2.py, whose recipe this is. All networks cost the same (5.4 to 5.6 GFLOP for
 544 x 544 px) and have one region encoder, which starts from that of `vessels-sar`: simulated radar, no port. `--folds 10` leaves
@@ -29,7 +29,7 @@ from torch import nn
 from xtgeo import Block
 from xtgeo.allocator import keep_freed_memory
 from xtgeo.evaluate import match_objects
-from xtgeo.model import Model, build
+from xtgeo.model import Model, Spec, build
 from xtgeo.model.weights import weights_path
 from xtgeo.train import Augment, answer, crops, fit
 from xtgeo.train.raster import burn, outlines
@@ -41,10 +41,10 @@ THRESHOLD = 0.55
 BACKBONE, START = "mobilenetv4_conv_small", "vessels-sar"
 
 
-def network(name: str) -> Model:
+def network(name: str, spec: Spec) -> Model:
     """xT with a context encoder or "none", or "unet": segmentation_models_pytorch's; all with one region encoder."""
     torch.manual_seed(0)
-    spec = replace(recipe.SPEC, backbone=BACKBONE, head_dim=64, context="none" if name == "unet" else name)
+    spec = replace(spec, context="none" if name == "unet" else name)
     known = weights_path(START)
     if name != "unet":
         return Model(build(spec, weights=known), spec)
@@ -77,8 +77,8 @@ def judge(said: np.ndarray, port: tuple) -> dict[str, float]:
     }
 
 
-def fold(name: str, ports: dict[str, tuple], apart: list[str], steps: int, batch: int) -> dict[str, dict]:
-    model, rng = network(name), np.random.default_rng(0)
+def fold(name: str, spec: Spec, ports: dict[str, tuple], apart: list[str], steps: int, batch: int) -> dict[str, dict]:
+    model, rng = network(name, spec), np.random.default_rng(0)
     spec = model.spec
     samples = recipe.held([recipe.sample(*port[:2], spec, rng) for key, port in ports.items() if key not in apart])
     augment = Augment(turn=180, scale=1.4, mirror=True, gain=0.15, shift=0.35, noise=0.1)
@@ -105,20 +105,23 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--dark", type=float, help="Level that the darkest of each port are brought to; default: left alone.")
     parser.add_argument("--networks", nargs="*", default=["attention", "none", "unet"])
     parser.add_argument("--only", nargs="+", type=int, help="Folds to compute now; default: all.")
     args = parser.parse_args()
     keep_freed_memory()
     args.keep.mkdir(parents=True, exist_ok=True)
-    ports = {tif.stem: recipe.read_port(tif) for tif in sorted(args.folder.glob("*.tif"))}
-    report: dict = {"steps": args.steps, "batch": args.batch, "folds": args.folds, "threshold": THRESHOLD}
+    spec = replace(recipe.SPEC, backbone=BACKBONE, head_dim=64, dark=() if args.dark is None else (args.dark,) * 5)
+    ports = {tif.stem: recipe.read_port(tif, spec) for tif in sorted(args.folder.glob("*.tif"))}
+    report: dict = {"steps": args.steps, "batch": args.batch, "dark": args.dark, "folds": args.folds, "threshold": THRESHOLD}
     report["rule"] = summary({key: judge(bright_on_water(port[0]), port) for key, port in ports.items()})
     for name in args.networks:
         judged: dict[str, dict] = {}
         for i in range(args.folds):
-            kept = args.keep / f"{name}-{args.steps}x{args.batch}-{i}-of-{args.folds}.json"
+            dark = "" if args.dark is None else f"-dark-{args.dark:g}"
+            kept = args.keep / f"{name}-{args.steps}x{args.batch}{dark}-{i}-of-{args.folds}.json"
             if not kept.exists() and i in (args.only or range(args.folds)):
-                figures = fold(name, ports, list(ports)[i :: args.folds], args.steps, args.batch)
+                figures = fold(name, spec, ports, list(ports)[i :: args.folds], args.steps, args.batch)
                 half = kept.with_suffix(".part")
                 half.write_text(json.dumps(figures))
                 half.rename(kept)

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -81,13 +82,24 @@ def train(name: str, folder: Path, steps: int, scenes: list, pool: Path | None) 
                 save_model(Model(model.net, spec), folder / f"{name}.safetensors")
         print(name, step, round(loss, 4), best, file=sys.stderr, flush=True)
 
+    kept = sorted((folder / name).glob("*.safetensors"))
+    if not scenes:
+        looks = outlines.keep(folder / name)
+    elif kept:
+        for file in kept:
+            model = fresh(name)
+            model.net.load_state_dict(load_file(file))
+            report(int(file.stem), 0.0, model.eval())
+        return {**best, **cost(fresh(name))}
+    else:
+        looks = report
     augment = Augment(reverse=True, gain=0.05, shift=0.25, noise=0.05, missing=(0.2, 0.2))
     model = fresh(name)
     if pool:
         stream = pooled(pool, model.spec, augment, 7)
     else:
         stream = outlines.batches(model.spec, augment, 7, DENSITY, sample=recipe.sample, long=recipe.LONG)
-    fit(model, stream, steps=steps, lr=2e-3, average=0.995, learn=from_crops(centre_loss), every=max(1, steps // 3), report=report)
+    fit(model, stream, steps=steps, lr=2e-3, average=0.995, learn=from_crops(centre_loss), every=max(1, steps // 6), report=looks)
     return {**best, **cost(fresh(name))}
 
 
@@ -97,9 +109,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument("--pool", type=Path, help="Scenes of examples/sar_pool.py, in crops of 1,024 px; default: new ones, 512.")
+    parser.add_argument("--keep", action="store_true", help="Keep weights in FOLDER; the same command without it then chooses.")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
-    scenes = [sentinel1((1536, 1536), seed=900 + i) for i in range(16)]
+    scenes = [] if args.keep else [sentinel1((1536, 1536), seed=900 + i) for i in range(16)]
     report = {"steps": args.steps, **{name: train(name, args.folder, args.steps, scenes, args.pool) for name in args.only}}
     print(json.dumps(report, indent=1))
 

@@ -37,6 +37,9 @@ def train(
     bands: BandsOption = None,
     units: UnitsOption = None,
     nodata: NodataOption = None,
+    dark: Annotated[
+        float | None, typer.Option("--dark", help="Against haze: level the darkest 2 % of each scene are brought to, as 0.03.")
+    ] = None,
     start: Annotated[str | None, typer.Option("--start", help="Bundled name or file to go on from.")] = None,
     weights: Annotated[
         str | None,
@@ -99,6 +102,7 @@ def train(
         units=units,
         nodata=nodata,
         land=land,
+        dark=dark,
         start=start,
         weights=weights,
         name=Path(out).stem,

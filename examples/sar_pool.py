@@ -7,7 +7,7 @@
 
 A GPU learns faster than two processors simulate, so scenes are simulated once, by many processes, and kept in the GPU's memory
 (16 bits a number, 9 bytes a pixel for points): 400 scenes of 2,048 px take 15 GB. Crops are as large as a tile in use,
-1,024 px, so that a ghost's ship is often in sight, four a step.
+1,024 px, so that a ghost's ship is often in sight, two a step.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from xtgeo.model import Spec
 from xtgeo.simulate import Conditions, sentinel1
 from xtgeo.train import Augment, Held, Sample, crops
 
-SIDE, BATCH = 1024, 4
+SIDE, BATCH = 1024, 2
+LOOK = 200
+"""Batches after which a pool is looked at again."""
 DENSITY = (2, 20)
 """Least and most vessels per megapixel of water."""
 
@@ -52,15 +54,18 @@ def write(folder: Path, i: int, *, seed: int, side: int) -> None:
 
 
 def pooled(folder: Path, spec: Spec, augment: Augment, seed: int, side: int = SIDE) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Batches of crops from a pool, which is held on a GPU where there is one."""
+    """Batches of crops from a pool, which is held on a GPU where there is one; scenes that are still written are taken up."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.backends.cudnn.benchmark = True  # all crops have one size
     target = "planes" if spec.task == "detect" else "outlines"
-    pool = []
-    for path in sorted(folder.glob("*.npz")):
-        with np.load(path) as scene:
-            pool.append(Held(Sample(scene["data"], scene["valid"], scene[target], scene["centres"]), device))
-    return crops(pool, side + 2 * spec.margin, BATCH, np.random.default_rng(seed), centred=0.8, augment=augment)
+    pool: dict[Path, Held] = {}
+    rng = np.random.default_rng(seed)
+    while True:
+        for path in sorted(set(folder.glob("*.npz")) - pool.keys()):
+            with np.load(path) as scene:
+                pool[path] = Held(Sample(scene["data"], scene["valid"], scene[target], scene["centres"]), device)
+        some = crops(list(pool.values()), side + 2 * spec.margin, BATCH, rng, centred=0.8, augment=augment)
+        for _ in range(LOOK):
+            yield next(some)
 
 
 def main() -> None:

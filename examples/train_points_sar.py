@@ -100,6 +100,8 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=375)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--pool", type=Path, help="Scenes of sar_pool.py, in larger crops; default: new ones all the time.")
+    parser.add_argument("--keep", type=Path, help="Weights of every look go to this folder, and nothing is chosen.")
+    parser.add_argument("--choose", type=Path, help="Nothing is trained: the best of those that were kept in this folder.")
     args = parser.parse_args()
     keep_freed_memory()
     torch.manual_seed(args.seed)
@@ -108,7 +110,7 @@ def main() -> None:
     model.net.load_state_dict({k: v for k, v in theirs.items() if v.shape == own[k].shape}, strict=False)
     if load_spec(args.start).task != SPEC.task:
         torch.nn.init.constant_(model.net.head.answer.bias[:1], -4.0)  # centres are rare
-    chosen_on = [sentinel1((1536, 1536), seed=900 + i) for i in range(32)]
+    chosen_on = [] if args.keep else [sentinel1((1536, 1536), seed=900 + i) for i in range(32)]
     best = {"f1": -1.0}
 
     def report(step: int, loss: float, model: Model) -> None:
@@ -128,6 +130,10 @@ def main() -> None:
                 final = Model(model.net, replace(SPEC, threshold=threshold, provenance=provenance))
                 save_model(final, args.out, dtype=torch.float16)
 
+    if args.choose:
+        for file in sorted(args.choose.glob("*.safetensors")):
+            report(int(file.stem), 0.0, load_model(file))
+        return
     augment = Augment(reverse=True, gain=0.05, shift=0.25, noise=0.05, missing=(0.2, 0.2))
     if args.pool:
         from sar_pool import pooled
@@ -135,7 +141,8 @@ def main() -> None:
         stream = pooled(args.pool, SPEC, augment, args.seed + 3)
     else:
         stream = outlines.batches(SPEC, augment, args.seed + 3, (2, 16), sample=sample, long=LONG)
-    fit(model, stream, steps=args.steps, lr=args.lr, learn=from_crops(centre_loss), every=args.every, report=report)
+    looks = outlines.keep(args.keep) if args.keep else report
+    fit(model, stream, steps=args.steps, lr=args.lr, learn=from_crops(centre_loss), every=args.every, report=looks)
 
 
 if __name__ == "__main__":

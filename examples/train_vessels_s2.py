@@ -21,6 +21,7 @@ from scipy import ndimage
 
 from xtgeo import Block, Scene, Window, open_scene
 from xtgeo.allocator import keep_freed_memory
+from xtgeo.choose import adapt
 from xtgeo.evaluate import match_objects
 from xtgeo.grid import lonlat_to_pixel, pixel_size_m
 from xtgeo.model import Model, Spec, build, save_model
@@ -36,8 +37,9 @@ SPEC = Spec(
     mean=(0.0705, 0.0840, 0.0845, 0.1365, 0.1338),
     std=(0.0580, 0.0660, 0.0832, 0.1268, 0.1288),
     gsd=8.0,
+    dark=(0.03,) * 5,
     min_area=1000.0,  # the smallest labelled vessel has 1,046 square metres
-    backbone="convnext_atto",
+    backbone="mobilenetv4_conv_small",
     context="attention",
     span=1,
     head_dim=48,
@@ -46,9 +48,9 @@ SPEC = Spec(
 SIDE, BATCH = 384, 4
 
 
-def read_port(tif: Path) -> tuple[Block, list[shapely.Polygon], float]:
-    """A port's pixels, its vessels as polygons in pixels, and the square metres of a pixel."""
-    scene = open_scene(tif)
+def read_port(tif: Path, spec: Spec) -> tuple[Block, list[shapely.Polygon], float]:
+    """A port's pixels as a model reads them, its vessels as polygons in pixels, and the square metres of a pixel."""
+    scene = adapt(open_scene(tif), spec)
     vessels = gpd.read_file(tif.with_name(f"{tif.stem}_vessels.gpkg")).to_crs("EPSG:4326")
     outlines = [to_pixels(scene, s) for s in vessels.geometry]
     return scene.read(Window(0, 0, *scene.shape)), outlines, float(np.prod(pixel_size_m(scene.grid)))
@@ -84,7 +86,6 @@ def held(samples: list[Sample]) -> list[Sample] | list[Held]:
     """On a GPU, where there is one: there crops are made many times as fast."""
     if not torch.cuda.is_available():
         return samples
-    torch.backends.cudnn.benchmark = True  # all crops have one size
     return [Held(s, "cuda") for s in samples]
 
 
@@ -107,13 +108,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("out")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--batch", type=int, default=BATCH)
-    parser.add_argument("--every", type=int, default=250)
+    parser.add_argument("--every", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--backbone", default=SPEC.backbone)
     parser.add_argument("--context", default=SPEC.context)
-    parser.add_argument("--weights", help="What the region encoder starts from: a bundled model or a file.")
+    parser.add_argument("--weights", default="vessels-sar", help="What the region encoder starts from: a bundled model or a file.")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
     keep_freed_memory()
@@ -122,8 +123,8 @@ def main() -> None:
     spec = replace(SPEC, backbone=args.backbone, context=args.context)
     rng = np.random.default_rng(args.seed)
     tifs = sorted(args.folder.glob("*.tif"))
-    samples = [sample(*read_port(tif)[:2], spec, rng) for tif in tifs if tif.stem not in KEPT_APART]
-    apart = [read_port(tif) for tif in tifs if tif.stem in KEPT_APART]
+    samples = [sample(*read_port(tif, spec)[:2], spec, rng) for tif in tifs if tif.stem not in KEPT_APART]
+    apart = [read_port(tif, spec) for tif in tifs if tif.stem in KEPT_APART]
     best = {"f1": -1.0}
 
     def report(step: int, loss: float, model: Model) -> None:
@@ -134,6 +135,7 @@ def main() -> None:
                 provenance = {
                     "data": "sen2ships (MIT), contains modified Copernicus Sentinel data 2023",
                     "script": "examples/train_vessels_s2.py",
+                    "started_from": Path(args.weights).name,
                     "seed": args.seed,
                     "steps": args.steps,
                     "batch": args.batch,
@@ -146,7 +148,8 @@ def main() -> None:
 
     augment = Augment(turn=180, scale=1.4, mirror=True, gain=0.15, shift=0.35, noise=0.1)
     batches = crops(held(samples), SIDE + 2 * spec.margin, args.batch, rng, centred=0.85, augment=augment)
-    fit(Model(build(spec, weights=weights_path(args.weights) if args.weights else None), spec), batches, steps=args.steps, lr=2e-3, every=args.every, report=report)
+    model = Model(build(spec, weights=weights_path(args.weights)), spec)
+    fit(model, batches, steps=args.steps, lr=2e-3, every=args.every, report=report)
 
 
 if __name__ == "__main__":

@@ -128,6 +128,12 @@ def score(model: Model, scenes: list[SimulatedScene]) -> dict[float, dict[str, f
     }
 
 
+def keep(folder: Path) -> Callable[[int, float, Model], None]:
+    """A report that keeps the weights of every look, to be chosen among later."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return lambda step, loss, model: save_model(model, folder / f"{step:06}.safetensors", dtype=torch.float16)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out")
@@ -141,12 +147,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--lr", type=float, help="Default: 2e-3, or 1.5e-3 with --start.")
     parser.add_argument("--pool", type=Path, help="Scenes of sar_pool.py, in larger crops; default: new ones all the time.")
+    parser.add_argument("--keep", type=Path, help="Weights of every look go to this folder, and nothing is chosen.")
+    parser.add_argument("--choose", type=Path, help="Nothing is trained: the best of those that were kept in this folder.")
     args = parser.parse_args()
     keep_freed_memory()
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     spec = replace(SPEC, backbone=args.backbone, context=args.context, head_dim=args.head_dim)
-    chosen_on = [sentinel1((1536, 1536), seed=900 + i) for i in range(32)]
+    chosen_on = [] if args.keep else [sentinel1((1536, 1536), seed=900 + i) for i in range(32)]
     best = {"f1": -1.0}
 
     def report(step: int, loss: float, model: Model) -> None:
@@ -165,8 +173,12 @@ def main() -> None:
                 final = Model(model.net, replace(spec, threshold=threshold, provenance=provenance))
                 save_model(final, args.out, dtype=torch.float16)
 
+    if args.choose:
+        for file in sorted(args.choose.glob("*.safetensors")):
+            report(int(file.stem), 0.0, load_model(file))
+        return
     augment = Augment(reverse=True, gain=0.05, shift=0.25, noise=0.05, missing=(0.2, 0.2))
-    model, fitting = Model(build(spec), spec), {"steps": args.steps, "every": args.every, "report": report}
+    model, fitting = Model(build(spec), spec), {"steps": args.steps, "every": args.every}
     if args.start:
         model.net.load_state_dict(load_model(args.start).net.state_dict())
         loss, lr, seed, density = partial(focal_dice, gamma=1.0, alpha=0.5, typical=80.0), 1.5e-3, args.seed + 1, (2, 12)
@@ -178,7 +190,7 @@ def main() -> None:
         stream = pooled(args.pool, spec, augment, seed)
     else:
         stream = batches(spec, augment, seed, density)
-    fit(model, stream, lr=args.lr or lr, learn=from_crops(loss), **fitting)
+    fit(model, stream, lr=args.lr or lr, learn=from_crops(loss), report=keep(args.keep) if args.keep else report, **fitting)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import numpy as np
 
 from xtgeo.errors import ModelError, SceneError
 from xtgeo.grid import pixel_size_m
+from xtgeo.haze import take_off_haze
 from xtgeo.model import Model, Spec, bundled, load_model, load_spec
 from xtgeo.model.weights import WEIGHTLESS
 from xtgeo.scene import CONVERSIONS, Scene
@@ -69,13 +70,15 @@ def load_for(scene: Scene, name: str | os.PathLike) -> Model:
 
 
 def adapt(scene: Scene, spec: Spec) -> Scene:
-    """The scene as the model reads it: its bands in its order, its units. Refused where it does not fit.
+    """The scene as the model reads it: its bands in its order, its units, without haze. Refused where it does not fit.
 
     A ground sample distance other than the model's is accepted here: who names a model may know better.
     """
     reasons = misfits(scene, spec, check_gsd=False)
     if not reasons:
-        return scene.select(*present(scene, spec)).convert(spec.units)
+        dark = [level for band, level in zip(spec.bands, spec.dark, strict=False) if scene.find(band)]
+        scene = scene.select(*present(scene, spec)).convert(spec.units)
+        return take_off_haze(scene, dark) if dark and not scene.haze else scene
     if scene.units != spec.units and len(reasons) == 1 and "bands" not in reasons[0]:
         scene.convert(spec.units)  # says what the values look like
     raise SceneError(f"model {spec.name} does not fit {scene.id}: {', and '.join(reasons)}; name bands and units "

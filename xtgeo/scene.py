@@ -144,6 +144,8 @@ class Scene:
     """What else is known of the acquisition, in STAC's words: platform, sat:orbit_state, ...; changes no pixel."""
     aliases: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Other names of bands, in lower case: {"red": "B04"}."""
+    haze: tuple[float, ...] = ()
+    """Per band, what reading takes off, in `units`; see `xtgeo.haze`."""
 
     def __post_init__(self):
         if len(self.bands) != len(self.indexes) or not self.bands:
@@ -180,6 +182,8 @@ class Scene:
         if self.units != self.stored_units:
             with np.errstate(all="ignore"):  # what lies under the mask may be anything
                 data = CONVERSIONS[self.stored_units, self.units](data).astype(np.float32, copy=False)
+        if self.haze:
+            data = data - np.array(self.haze, np.float32)[:, None, None]
         if not valid.all():
             data[:, ~valid] = 0.0
         if inside == window:
@@ -217,7 +221,9 @@ class Scene:
                 f"{self.id} has no band {', '.join(missing)}: it has {', '.join(self.bands)}; "
                 "name its bands with --bands, such as --bands vv=1,vh=2"
             )
-        return replace(self, bands=names, indexes=tuple(self.indexes[self.bands.index(name)] for name in names))
+        places = [self.bands.index(name) for name in names]
+        haze = tuple(self.haze[i] for i in places) if self.haze else ()
+        return replace(self, bands=names, indexes=tuple(self.indexes[i] for i in places), haze=haze)
 
     def with_bands(self, bands: Mapping[str, int]) -> Scene:
         """The scene with these names for the source's bands, numbered from 1."""
@@ -226,16 +232,18 @@ class Scene:
         for name, index in bands.items():
             if not 1 <= index <= self.source.count:
                 raise SceneError(f"band {name}={index} is not in {self.id}: its bands are 1 to {self.source.count}")
-        return replace(self, bands=tuple(bands), indexes=tuple(bands.values()))
+        return replace(self, bands=tuple(bands), indexes=tuple(bands.values()), haze=())
 
     def with_units(self, units: str) -> Scene:
         """The scene whose numbers are said to be `units`; nothing is computed."""
-        return replace(self, stored_units=units, units=units)
+        return replace(self, stored_units=units, units=units, haze=())
 
     def convert(self, units: str) -> Scene:
         """The scene whose reads give `units`; refused where the way there is not known or the numbers contradict it."""
-        if units in (self.units, self.stored_units):
-            return replace(self, units=units)
+        if units == self.units:
+            return self
+        if units == self.stored_units:
+            return replace(self, units=units, haze=())
         if units not in UNITS:
             raise SceneError(f"unknown units {units!r}; choose one of {', '.join(UNITS)}")
         if (self.stored_units, units) not in CONVERSIONS:
@@ -247,7 +255,7 @@ class Scene:
                 f"{units}; {self._look()}; {remedy}"
             )
         self.check_values()
-        return replace(self, units=units)
+        return replace(self, units=units, haze=())
 
     def check_values(self) -> None:
         """Refuses numbers that cannot be what they are said to be, by their middle in a few windows."""
@@ -261,11 +269,11 @@ class Scene:
     def _range(self) -> tuple[float, float, float]:
         """1st, 50th and 99th percentile of what is stored, from a few windows; NaN without a valid pixel."""
         h, w = self.shape
-        stored, picked = replace(self, units=self.stored_units), []
+        stored, picked = replace(self, units=self.stored_units, haze=()), []
         block_h, block_w = self.source.block_shape
         for y in (h // 4, 3 * h // 4):
             for x in (w // 4, 3 * w // 4):
-                block = stored.read(Window(_within_block(y, 64, block_h), _within_block(x, 256, block_w), 64, 256))
+                block = stored.read(Window(within_block(y, 64, block_h), within_block(x, 256, block_w), 64, 256))
                 picked.append(block.data[:, block.valid].ravel())
         values = np.concatenate(picked)
         return tuple(np.percentile(values, (1, 50, 99)).tolist()) if values.size else (float("nan"),) * 3
@@ -299,7 +307,7 @@ class Scene:
             chunks=((len(self.bands),), *chunks),
             dtype=np.float32,
             meta=np.empty((0, 0, 0), np.float32),
-            name="xtgeo-" + tokenize(self.fingerprint(), self.indexes, self.stored_units),
+            name="xtgeo-" + tokenize(self.fingerprint(), self.indexes, self.stored_units, self.haze),
         )
 
     def _chunk_shape(self, side: int = 2048) -> tuple[int, int]:
@@ -408,10 +416,11 @@ class Scene:
             "bands": list(self.bands),
             "indexes": list(self.indexes),
             "units": [self.stored_units, self.units],
+            **({"haze": list(self.haze)} if self.haze else {}),
         }
 
 
-def _within_block(at: int, size: int, block: int) -> int:
+def within_block(at: int, size: int, block: int) -> int:
     """The place near `at` where `size` pixels lie in one block, if any holds so many: one is decoded then, not four."""
     return at - max(0, at % block + size - block) if block >= size else at
 

@@ -49,6 +49,8 @@ class Spec:
     """Of points that are closer than this the best stays, in metres."""
     min_area: float = 0.0
     """Smallest object that is kept unless the user says otherwise, in square metres."""
+    dark: tuple[float, ...] = ()
+    """Per band, the level in `units` to which the darkest pixels of a scene are brought first (`xtgeo.haze`); () leaves them."""
     optional: tuple[str, ...] = ()
     """Bands that may be missing; at least one band of `bands` must be there."""
     region: int = 512
@@ -85,6 +87,8 @@ class Spec:
     def __post_init__(self):
         if not self.bands or not len(self.bands) == len(self.mean) == len(self.std):
             raise ValueError(f"bands, mean and std must be of one length: {self.bands}, {self.mean}, {self.std}")
+        if self.dark and len(self.dark) != len(self.bands):
+            raise ValueError(f"dark is one level per band, or none: {self.bands}, {self.dark}")
         if self.activation not in ("sigmoid", "softmax", "none"):
             raise ValueError(f"activation is 'sigmoid', 'softmax' or 'none', not {self.activation!r}")
         if self.task not in TASKS:

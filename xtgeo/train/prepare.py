@@ -13,6 +13,7 @@ import shapely
 
 from xtgeo.errors import LabelError, SceneError, TrainError
 from xtgeo.grid import pixel_size_m
+from xtgeo.haze import take_off_haze
 from xtgeo.model import Model, Spec, build, bundled, load_model
 from xtgeo.model.weights import weights_path
 from xtgeo.read import open_scene
@@ -41,6 +42,7 @@ def prepare(
     units: str | None = None,
     nodata: float | None = None,
     land: str | os.PathLike | None = None,
+    dark: float | None = None,
     start: str | None = None,
     weights: str | None = None,
     name: str = "model",
@@ -55,13 +57,16 @@ def prepare(
     `xtgeo.train.labels`; those of `val` are looked for among `labels` where `val_labels` is empty. Without `val` a `share`
     of the scenes is held out. column names the class in the labels, `classes` those to learn, others are background. bands,
     units, nodata: as `open_scene` takes them. land: polygons, for crops near the shore; xView3
-    folders say themselves where that is. start: a model whose bands, units,
+    folders say themselves where that is. dark: level in the scenes' units to which the darkest pixels of every scene are
+    brought first, see `xtgeo.haze`; such as 0.03 of reflectance. start: a model whose bands, units,
     normalisation, classes and weights are taken; without one they come from the scenes and the labels, with `backbone`,
     `context`, and tiles of `span` x `span` regions of `region` pixels. weights: what the region encoder starts from, as
     `xtgeo.model.build` takes it, or the name of a bundled model whose backbone is `backbone`; its bands may be others.
     """
     if start and weights:
         raise TrainError("--start takes all weights of a model, --weights those of a region encoder: give one of them")
+    if start and dark is not None:
+        raise TrainError("--start takes what a model does about haze too: leave --dark out, or --start")
     apart = expand(val)
     learnt, judged = (
         [open_scene(path, bands=bands, units=units, nodata=nodata) for path in some]
@@ -86,7 +91,9 @@ def prepare(
         names = tuple(classes) if classes else _class_names(known, task)
         if column is None and classes and len(names) == 1:
             known = [replace(k, names=np.where(k.names == "", "", names[0]).astype(object)) for k in known]
-        spec = _spec(learnt, known, task, names, name=name, backbone=backbone, context=context, region=region, span=span)
+        spec = _spec(
+            learnt, known, task, names, dark=dark, name=name, backbone=backbone, context=context, region=region, span=span
+        )
         model = Model(build(spec, weights=weights_path(weights) if weights in bundled() else weights), spec)
     if origin := start or weights:
         spec = replace(spec, provenance={"started_from": Path(origin).name})
@@ -129,7 +136,17 @@ def _class_names(known: Sequence[Labels], task: str) -> tuple[str, ...]:
 
 
 def _spec(
-    scenes: Sequence[Scene], known: Sequence[Labels], task: str, names: tuple[str, ...], *, name, backbone, context, region, span
+    scenes: Sequence[Scene],
+    known: Sequence[Labels],
+    task: str,
+    names: tuple[str, ...],
+    *,
+    dark: float | None,
+    name: str,
+    backbone: str,
+    context: str,
+    region: int,
+    span: int,
 ) -> Spec:
     if task == "classify" and any(k.whole is None for k in known):
         raise LabelError("task classify needs a class for every scene: give --labels FILE.csv with the columns scene_id and class")
@@ -137,7 +154,9 @@ def _spec(
     if len(units) > 1 or "unknown" in units:
         raise SceneError(f"the scenes hold {', '.join(sorted(units))}: say what they are with --units, alike for all")
     bands = common_bands(scenes, None)
-    mean, std = statistics([s.select(*bands) for s in scenes])
+    levels = () if dark is None else (dark,) * len(bands)
+    seen = [s.select(*bands) for s in scenes]
+    mean, std = statistics([take_off_haze(s, levels) for s in seen] if levels else seen)
     metres = [float(np.prod(pixel_size_m(s.grid))) for s in scenes]
     pairs = zip(known, metres, strict=False)  # labels of scenes to judge by come last and are not looked at
     sizes = [shapely.area(k.shapes[k.names != ""]) * m for k, m in pairs if len(k) and m == m]
@@ -150,6 +169,7 @@ def _spec(
         mean=mean,
         std=std,
         gsd=common_gsd(scenes),
+        dark=levels,
         task=task,
         classes=names,
         activation="softmax" if task == "classify" else "sigmoid",

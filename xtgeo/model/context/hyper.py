@@ -65,7 +65,7 @@ def hyper_attention(
     slots, rows, keys, bias = plan(q, k, seen)
     lists = (take(q, rows), take(k, keys), take(v, keys), bias.to(q.dtype))  # (b, v, c, block or m, e)
     a = F.scaled_dot_product_attention(*(t.flatten(0, 1) for t in lists))
-    return take(a.view(*q.shape[:2], -1, a.shape[-1]), slots)
+    return take(a.reshape(*q.shape[:2], -1, a.shape[-1]), slots)  # on a GPU a is not always contiguous
 
 
 @torch.no_grad()
