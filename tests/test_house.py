@@ -15,7 +15,7 @@ FLOORS = [
     ["errors", "window", "allocator", "outline", "weights"],
     ["grid"],
     ["scene", "nearest"],
-    ["picture"],
+    ["picture", "haze"],
     ["read", "model", "decode", "peaks", "merge", "detections", "points", "backscatter", "write", "journal"],
     ["choose", "tokens", "evaluate", "masks", "plot", "extent"],
     ["engine", "simulate", "train", "conversion"],

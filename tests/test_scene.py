@@ -11,7 +11,7 @@ from odc.geo.geobox import GeoBox
 
 from xtgeo.errors import SceneError
 from xtgeo.grid import GcpGrid
-from xtgeo.scene import UNITS, Scene, _within_block
+from xtgeo.scene import UNITS, Scene, within_block
 from xtgeo.window import Nest, Window
 
 SHAPE = (531, 700)
@@ -226,7 +226,7 @@ def test_every_unit_is_explained():
 
 @given(st.integers(0, 5000), st.integers(1, 300), st.integers(1, 700))
 def test_a_sample_lies_in_one_block_where_one_can_hold_it(at, size, block):
-    start = _within_block(at, size, block)
+    start = within_block(at, size, block)
     assert at - size < start <= at
     assert block < size or start // block == (start + size - 1) // block
 
