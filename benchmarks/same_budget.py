@@ -1,9 +1,10 @@
 """Three networks of equal cost on the same crops for the same number of steps: a plain U-Net, xT without context, xT with context.
 
-    python benchmarks/same_budget.py FOLDER [--steps 1500] [--only unet none context] [--pool POOL]
+    python benchmarks/same_budget.py FOLDER [--steps 1500] [--only unet none context] [--pool POOL] [--do train choose]
     python benchmarks/truth.py --models cfar FOLDER/unet.safetensors FOLDER/none.safetensors FOLDER/context.safetensors
 
-All start from fresh weights and see the same stream of simulated scenes, the one that `points-sar` is trained on. The U-Net
+All start from fresh weights and see the same stream of simulated scenes, the one that `points-sar` is trained on, or a pool of them
+(examples/sar_pool.py), two crops of 1,024 px a step. The U-Net
 (segmentation_models_pytorch) has the same encoder and a decoder that was made as narrow as it takes for the same arithmetic:
 5.6 GFLOP for 544 x 544 pixels against 5.5. Prints one JSON object: figures on the scenes that choose thresholds, and the cost.
 """
@@ -14,6 +15,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,35 +73,28 @@ def cost(model: Model) -> dict:
     return {"gflop": round(flops.get_total_flops() / 1e9, 2), "seconds": round(min(times), 3)}
 
 
-def train(name: str, folder: Path, steps: int, scenes: list, pool: Path | None) -> dict:
-    best: dict = {"f1": -1.0}
-
-    def report(step: int, loss: float, model: Model) -> None:
-        for threshold, figures in recipe.score(model, scenes).items():
-            if figures["f1"] > best["f1"]:
-                best.update(figures, threshold=threshold, step=step)
-                spec: Spec = replace(model.spec, threshold=threshold, provenance={"steps": steps, **figures})
-                save_model(Model(model.net, spec), folder / f"{name}.safetensors")
-        print(name, step, round(loss, 4), best, file=sys.stderr, flush=True)
-
-    kept = sorted((folder / name).glob("*.safetensors"))
-    if not scenes:
-        looks = outlines.keep(folder / name)
-    elif kept:
-        for file in kept:
-            model = fresh(name)
-            model.net.load_state_dict(load_file(file))
-            report(int(file.stem), 0.0, model.eval())
-        return {**best, **cost(fresh(name))}
-    else:
-        looks = report
+def train(name: str, steps: int, pool: Path | None, report: Callable[[int, float, Model], None]) -> None:
     augment = Augment(reverse=True, gain=0.05, shift=0.25, noise=0.05, missing=(0.2, 0.2))
     model = fresh(name)
     if pool:
         stream = pooled(pool, model.spec, augment, 7)
     else:
         stream = outlines.batches(model.spec, augment, 7, DENSITY, sample=recipe.sample, long=recipe.LONG)
-    fit(model, stream, steps=steps, lr=2e-3, average=0.995, learn=from_crops(centre_loss), every=max(1, steps // 6), report=looks)
+    fit(model, stream, steps=steps, lr=2e-3, average=0.995, learn=from_crops(centre_loss), every=max(1, steps // 6), report=report)
+
+
+def choose(name: str, folder: Path, scenes: list) -> dict:
+    """The best of the weights that were kept, by F1 on scenes, goes to `folder`; its figures and cost."""
+    best: dict = {"f1": -1.0}
+    for file in sorted((folder / name).glob("*.safetensors")):
+        model = fresh(name)
+        model.net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(file).items()})
+        for threshold, figures in recipe.score(model.eval(), scenes).items():
+            if figures["f1"] > best["f1"]:
+                best.update(figures, threshold=threshold, step=int(file.stem))
+                spec: Spec = replace(model.spec, threshold=threshold, provenance=figures)
+                save_model(Model(model.net, spec), folder / f"{name}.safetensors")
+        print(name, file.stem, best, file=sys.stderr, flush=True)
     return {**best, **cost(fresh(name))}
 
 
@@ -109,12 +104,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument("--pool", type=Path, help="Scenes of examples/sar_pool.py, in crops of 1,024 px; default: new ones, 512.")
-    parser.add_argument("--keep", action="store_true", help="Keep weights in FOLDER; the same command without it then chooses.")
+    parser.add_argument("--do", nargs="+", choices=("train", "choose"), default=["train", "choose"])
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
-    scenes = [] if args.keep else [sentinel1((1536, 1536), seed=900 + i) for i in range(16)]
-    report = {"steps": args.steps, **{name: train(name, args.folder, args.steps, scenes, args.pool) for name in args.only}}
-    print(json.dumps(report, indent=1))
+    if "train" in args.do:
+        for name in args.only:
+            train(name, args.steps, args.pool, outlines.keep(args.folder / name))
+    if "choose" in args.do:
+        scenes = [sentinel1((1536, 1536), seed=900 + i) for i in range(16)]
+        print(json.dumps({name: choose(name, args.folder, scenes) for name in args.only}, indent=1))
 
 
 if __name__ == "__main__":

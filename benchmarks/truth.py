@@ -4,12 +4,12 @@
 
 Prints one JSON object. Real labels are for evaluation only: no model was trained on them.
 
-`simulated`: scenes with seeds that training never draws, in the xView3 layout; the official metric in strict mode, all of it, by
-wind and by distance to the shore. `chips`: OpenSARShip's calibrated Sentinel-1 chips, one ship each, set into simulated sea as
-bright as their rim (most are smaller than what a detector looks at); the threshold of each model is that which gives one false
-alarm in 10 Mpx of simulated sea; recall, and the error of the length against AIS, also from VV alone. `hrsid`: chips of 0.5 to 3 m
-averaged to a fifth of their size and taken for VV at 10 m, their power set so that its median is that of a calm sea: far from
-what any of the models has seen.
+`simulated`: scenes with seeds that training never draws, in the xView3 layout; the official metric in strict mode, all of it,
+by wind and by distance to the shore, and how many azimuth ghosts are reported. `chips`: OpenSARShip's calibrated Sentinel-1
+chips, one ship each, set into simulated sea as bright as their rim (most are smaller than what a detector looks at); the
+threshold of each model is that which gives one false alarm in 10 Mpx of simulated sea; recall, and the error of the length
+against AIS, also from VV alone. `hrsid`: chips of 0.5 to 3 m averaged to a fifth of their size and taken for VV at 10 m,
+their power set so that its median is that of a calm sea: far from what any of the models has seen.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from xtgeo.evaluate.xview3 import Rules, score
 from xtgeo.evaluate.xview3_files import read_labels, to_predictions
 from xtgeo.model import Model, load_spec
 from xtgeo.read.gdal import quietly
-from xtgeo.simulate import Conditions, sentinel1, write_xview3
+from xtgeo.simulate import Conditions, SimulatedScene, sentinel1, write_xview3
 
 SEEDS = range(3001, 3013)
 SEA_SEEDS, SEA_SIDE = range(3101, 3106), 2048
@@ -86,6 +86,7 @@ def simulated(models: dict[str, Model], seeds: Sequence[int], side: int) -> dict
                 if some:
                     case[told] = numbers(said[said.scene_id.isin(some)], labels[labels.scene_id.isin(some)], shore)
             case["recall within 2 km of the shore"], case["recall beyond"] = recall_by_shore(said, labels, 2.0)
+            case["ghosts reported"], case["ghosts"] = ghosts(said, labels, sims)
             report[name] = case
             print(name, case["all"], file=sys.stderr)
     wind = sorted(round(v, 1) for v in winds.values())
@@ -111,6 +112,20 @@ def recall_by_shore(said: pd.DataFrame, labels: pd.DataFrame, km: float) -> tupl
     table = pd.concat(found)
     parts = [table.hit[table.near == near] for near in (True, False)]
     return tuple(round(float(part.mean()), 3) if len(part) else None for part in parts)
+
+
+def ghosts(said: pd.DataFrame, labels: pd.DataFrame, sims: Sequence[SimulatedScene]) -> tuple[int, int]:
+    """Azimuth ghosts that stand out, more than 200 m from any label: with a point within 200 m, and all."""
+    reported = total = 0
+    for sim in sims:
+        points_at, true = (
+            t.loc[t.scene_id == sim.id, ["detect_scene_row", "detect_scene_column"]].to_numpy(float) for t in (said, labels)
+        )
+        places = np.array([(g.row, g.column) for g in sim.ghosts if g.detectable]).reshape(-1, 2)
+        alone = places[[not len(true) or np.hypot(*(true - place).T).min() > 20 for place in places]]
+        total += len(alone)
+        reported += sum(bool(len(points_at)) and np.hypot(*(points_at - place).T).min() <= 20 for place in alone)
+    return reported, total
 
 
 def write_chip(path: Path, power: np.ndarray, bands: tuple[str, ...]) -> Scene:

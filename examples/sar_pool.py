@@ -1,13 +1,14 @@
 """A pool of simulated Sentinel-1 scenes on disk, from which several networks learn side by side on one GPU.
 
-    python examples/sar_pool.py POOL --scenes 400 --workers 12
-    python examples/train_points_sar.py points-sar.safetensors --start points-sar --pool POOL --steps 6000 --every 1500
-    python examples/train_vessels_sar.py vessels-sar.safetensors --start vessels-sar --pool POOL --steps 6000 --every 1500
-    python benchmarks/same_budget.py FOLDER --pool POOL --steps 6000
+    python examples/sar_pool.py POOL --workers 12
+    python examples/train_points_sar.py none --start points-sar --pool POOL --steps 1200 --every 200 --seed 5 --keep KEPT
+    python examples/train_points_sar.py points-sar.safetensors --start points-sar --steps 1200 --seed 5 --choose KEPT
+    python examples/train_vessels_sar.py ...                     # likewise
+    python benchmarks/same_budget.py FOLDER --pool POOL --steps 1200
 
 A GPU learns faster than two processors simulate, so scenes are simulated once, by many processes, and kept in the GPU's memory
-(16 bits a number, 9 bytes a pixel for points): 400 scenes of 2,048 px take 15 GB. Crops are as large as a tile in use,
-1,024 px, so that a ghost's ship is often in sight, two a step.
+(16 bits a number, 9 bytes a pixel for points): 260 scenes of 2,048 px take 10 GB. Crops are as large as a tile in use,
+1,024 px, so that a ghost's ship is often in sight, two a step. What was kept is chosen among later, where processors are cheaper.
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ def pooled(folder: Path, spec: Spec, augment: Augment, seed: int, side: int = SI
         for path in sorted(set(folder.glob("*.npz")) - pool.keys()):
             with np.load(path) as scene:
                 pool[path] = Held(Sample(scene["data"], scene["valid"], scene[target], scene["centres"]), device)
+        if not pool:
+            raise SystemExit(f"there is no scene in {folder}: make some with examples/sar_pool.py {folder}")
         some = crops(list(pool.values()), side + 2 * spec.margin, BATCH, rng, centred=0.8, augment=augment)
         for _ in range(LOOK):
             yield next(some)
@@ -71,7 +74,7 @@ def pooled(folder: Path, spec: Spec, augment: Augment, seed: int, side: int = SI
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pool", type=Path)
-    parser.add_argument("--scenes", type=int, default=400)
+    parser.add_argument("--scenes", type=int, default=260)
     parser.add_argument("--side", type=int, default=2048, help="Of a scene, in pixels.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
