@@ -332,9 +332,10 @@ from xtgeo import load_model, open_scene, segment
 from xtgeo.infer import plan
 scene, model = open_scene(sys.argv[1]), load_model("vessels-sar")
 held = psutil.Process().memory_info().rss
-segment(scene, model, out=sys.argv[2])
+how = plan(scene, model)  # what is chosen depends on what the machine does beside: the run is held to its own plan
+segment(scene, model, out=sys.argv[2], like=how)
 line = next(v for v in Path("/proc/self/status").read_text().splitlines() if v.startswith("VmHWM"))
-print(int(line.split()[1]) * 1024 - held, plan(scene, model).bytes)
+print(int(line.split()[1]) * 1024 - held, how.bytes)
 """
 
 
