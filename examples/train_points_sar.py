@@ -98,7 +98,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=375)
-    parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--pool", type=Path, help="Scenes of sar_pool.py, in larger crops; default: new ones all the time.")
     parser.add_argument("--keep", type=Path, help="Weights of every look go to this folder, and nothing is chosen.")
     parser.add_argument("--choose", type=Path, help="Nothing is trained: the best of those that were kept in this folder.")
@@ -142,7 +141,7 @@ def main() -> None:
     else:
         stream = outlines.batches(SPEC, augment, args.seed + 3, (2, 16), sample=sample, long=LONG)
     looks = outlines.keep(args.keep) if args.keep else report
-    fit(model, stream, steps=args.steps, lr=args.lr, learn=from_crops(centre_loss), every=args.every, report=looks)
+    fit(model, stream, steps=args.steps, lr=1.5e-3, learn=from_crops(centre_loss), every=args.every, report=looks)
 
 
 if __name__ == "__main__":

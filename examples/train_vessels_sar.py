@@ -145,7 +145,6 @@ def main() -> None:
     parser.add_argument("--head-dim", type=int, default=SPEC.head_dim)
     parser.add_argument("--every", type=int, default=500, help="Steps between looks at the chosen scenes.")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--lr", type=float, help="Default: 2e-3, or 1.5e-3 with --start.")
     parser.add_argument("--pool", type=Path, help="Scenes of sar_pool.py, in larger crops; default: new ones all the time.")
     parser.add_argument("--keep", type=Path, help="Weights of every look go to this folder, and nothing is chosen.")
     parser.add_argument("--choose", type=Path, help="Nothing is trained: the best of those that were kept in this folder.")
@@ -190,7 +189,7 @@ def main() -> None:
         stream = pooled(args.pool, spec, augment, seed)
     else:
         stream = batches(spec, augment, seed, density)
-    fit(model, stream, lr=args.lr or lr, learn=from_crops(loss), report=keep(args.keep) if args.keep else report, **fitting)
+    fit(model, stream, lr=lr, learn=from_crops(loss), report=keep(args.keep) if args.keep else report, **fitting)
 
 
 if __name__ == "__main__":
